@@ -1,0 +1,1 @@
+"""The contract that indexing and serving share: models, images, queries, stores and errors."""

@@ -1,0 +1,59 @@
+"""The life of collections behind an alias: which to resume, publish, roll back to or drop."""
+
+from __future__ import annotations
+
+import time
+
+from search_core.errors import NotFoundError, UsageError
+from search_core.model import ModelSpec
+from search_core.store import Collection, Store, belongs_to
+
+
+async def unfinished(store: Store, alias: str, spec: ModelSpec) -> Collection | None:
+    """The newest collection of this alias and model whose first index was interrupted."""
+    found = [
+        collection
+        for collection in await store.collections()
+        if belongs_to(alias, collection.name)
+        and collection.state == "building"
+        and collection.fingerprint == spec.fingerprint
+    ]
+    return found[-1] if found else None
+
+
+async def publish(store: Store, alias: str, name: str) -> None:
+    """Makes `name` the collection that readers of `alias` see, and remembers which one it replaced."""
+    before = (await store.aliases()).get(alias)
+    if before == name:
+        return
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    await store.annotate(name, {"state": "ready", "published": now, "replaced": before})
+    await store.publish(alias, name)
+
+
+async def rollback(store: Store, alias: str) -> str:
+    """Points `alias` back at the collection that the present one replaced; returns its name.
+
+    Raises:
+        NotFoundError: nothing is published, nothing was replaced, or what was replaced is gone.
+    """
+    current = (await store.aliases()).get(alias)
+    if current is None:
+        raise NotFoundError(f"no collection {alias!r} is published")
+    before = (await store.describe(current)).metadata.get("replaced")
+    if not before:
+        raise NotFoundError(f"collection {alias!r} has no earlier version to roll back to")
+    await store.describe(before)
+    await store.publish(alias, before)
+    return str(before)
+
+
+async def drop(store: Store, alias: str, name: str) -> None:
+    """Deletes a collection that no alias names.
+
+    Raises:
+        UsageError: it is published.
+    """
+    if name in (await store.aliases()).values():
+        raise UsageError(f"collection {name} is published: publish another or roll back first")
+    await store.drop(name)

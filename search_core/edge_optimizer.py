@@ -1,0 +1,28 @@
+"""`python -m search_core.edge_optimizer PATH`: builds the HNSW index of a shard that nobody else has open.
+
+A process of its own, since `optimize` holds the GIL for as long as it runs.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import signal
+import sys
+
+import qdrant_edge as edge
+
+PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    """Optimizes the shard at the path that is the only argument."""
+    if sys.platform == "linux":  # never outlive the process that asked
+        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
+    shard = edge.EdgeShard.load(sys.argv[1])
+    shard.optimize()
+    shard.flush()
+    shard.close()
+
+
+if __name__ == "__main__":
+    main()

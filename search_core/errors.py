@@ -1,0 +1,86 @@
+"""Every error this project raises on purpose.
+
+::
+
+    SearchError                  something a person can act on: one clear line
+    ├── UsageError               wrong use of a command, a setting or an argument
+    ├── QueryError               a query that cannot be answered as asked
+    │   └── FetchError           the picture behind a URL cannot be had
+    ├── ImageError               bytes that are no usable picture (has a `reason`)
+    ├── SourceError              a folder, file or list that cannot be indexed
+    ├── ModelError               a model that is unknown or cannot be loaded
+    ├── NotFoundError            an id or collection that does not exist
+    ├── ModelMismatchError       a collection made by another model than the one at hand
+    ├── StoreError               the vector store refuses or fails
+    │   ├── StoreLockedError     another process holds it
+    │   └── StoreUnavailableError  it does not answer
+    └── OverloadedError          too much work at once: try again later
+
+All of them survive pickling, since Ray carries them between processes.
+"""
+
+from __future__ import annotations
+
+
+class SearchError(Exception):
+    """Base of all: `str(error)` is one line that says what is wrong and what to do."""
+
+
+class UsageError(SearchError):
+    """Wrong use of a command, a setting or an argument."""
+
+
+class QueryError(SearchError):
+    """A query that cannot be answered as asked."""
+
+
+class FetchError(QueryError):
+    """The picture behind a URL cannot be had."""
+
+
+class ImageError(SearchError):
+    """Bytes that are no usable picture.
+
+    `reason` is one stable word for reports: empty, unreadable, truncated, too_many_bytes,
+    too_many_pixels, zero_size, missing.
+    """
+
+    def __init__(self, reason: str, message: str) -> None:
+        super().__init__(reason, message)
+        self.reason = reason
+        self.message = message
+
+    def __str__(self) -> str:
+        return self.message
+
+
+class SourceError(SearchError):
+    """A folder, file or list that cannot be indexed."""
+
+
+class ModelError(SearchError):
+    """A model that is unknown or cannot be loaded."""
+
+
+class NotFoundError(SearchError):
+    """An id or collection that does not exist."""
+
+
+class ModelMismatchError(SearchError):
+    """A collection was made by another model than the one at hand."""
+
+
+class StoreError(SearchError):
+    """The vector store refuses or fails."""
+
+
+class StoreLockedError(StoreError):
+    """Another process holds the embedded store."""
+
+
+class StoreUnavailableError(StoreError):
+    """The vector store does not answer."""
+
+
+class OverloadedError(SearchError):
+    """Too much work at once: try again later."""

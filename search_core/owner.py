@@ -1,0 +1,81 @@
+"""One Ray actor that holds the embedded store, so that many processes can use it; and the store seen through it."""
+
+from __future__ import annotations
+
+from typing import Any, cast
+
+import ray
+from ray.exceptions import RayActorError, RayTaskError
+
+from search_core.edge import EdgeStore
+from search_core.errors import StoreUnavailableError
+from search_core.settings import StoreSettings
+from search_core.store import Store
+
+NAMESPACE = "image-search"
+OWNER_NAME = "edge-owner"
+STORE_METHODS = frozenset(name for name in vars(Store) if not name.startswith("_"))
+
+
+class EdgeOwner:
+    """The actor's body: an `EdgeStore` in an event loop of its own."""
+
+    def __init__(self, settings: StoreSettings) -> None:
+        self._store = EdgeStore(settings)
+
+    async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
+        """Calls one of the store's methods."""
+        return await getattr(self._store, method)(*args, **kwargs)
+
+
+class OwnedStore:
+    """`search_core.store.Store` by way of an owner actor. May be pickled and used in any process of its Ray."""
+
+    def __init__(self, owner: Any) -> None:
+        self._owner = owner
+
+    def __getattr__(self, name: str) -> Any:
+        if name not in STORE_METHODS:
+            raise AttributeError(name)
+
+        async def method(*args: Any, **kwargs: Any) -> Any:
+            try:
+                return await self._owner.call.remote(name, args, kwargs)
+            except RayTaskError as error:
+                raise error.cause from None
+            except RayActorError:
+                raise StoreUnavailableError("the process that holds the store has ended: start it again") from None
+
+        return method
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return OwnedStore, (self._owner,)
+
+    async def close(self) -> None:
+        """Does nothing: the owner closes its store when it is stopped."""
+
+
+def start_owner(settings: StoreSettings, name: str = OWNER_NAME) -> Store:
+    """Starts the owner actor in the Ray of this process; it ends with this process or with `stop_owner`."""
+    actor_class = ray.remote(num_cpus=0, max_restarts=0)(EdgeOwner)
+    actor = actor_class.options(name=name, namespace=NAMESPACE).remote(settings)
+    return cast(Store, OwnedStore(actor))
+
+
+def find_owner(name: str = OWNER_NAME) -> Store:
+    """The owner that this Ray already has.
+
+    Raises:
+        StoreUnavailableError: there is none.
+    """
+    try:
+        return cast(Store, OwnedStore(ray.get_actor(name, namespace=NAMESPACE)))
+    except ValueError:
+        raise StoreUnavailableError("no process of this Ray holds the store") from None
+
+
+def stop_owner(store: Store) -> None:
+    """Closes the owner's store and ends its process."""
+    owner = cast(OwnedStore, store)._owner
+    ray.get(owner.call.remote("close", (), {}))
+    ray.kill(owner)

@@ -1,0 +1,93 @@
+"""Reading indexed pictures back, and their thumbnails."""
+
+from __future__ import annotations
+
+import hashlib
+import io
+import os
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from PIL import Image
+from pyarrow import fs
+
+from search_core.errors import ImageError, NotFoundError
+from search_core.image import decode_rgb
+from search_core.settings import ImageSettings
+
+THUMBNAIL_TYPE = "image/jpeg"
+THUMBNAIL_QUALITY = 85
+
+
+def is_remote(uri: str) -> bool:
+    """Whether browsers can fetch the picture from its source themselves."""
+    return urlsplit(uri).scheme in {"http", "https"}
+
+
+def local_path(uri: str) -> Path | None:
+    """The file behind a `file://` URI, or None for another kind."""
+    parts = urlsplit(uri)
+    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
+def file_uri(path: Path) -> str:
+    """The URI of a local file."""
+    return path.absolute().as_uri()
+
+
+def read_picture(uri: str) -> bytes:
+    """The bytes of an indexed picture, from a local file or an object store.
+
+    Raises:
+        NotFoundError: it is not there any more, or cannot be read.
+    """
+    try:
+        if path := local_path(uri):
+            return path.read_bytes()
+        filesystem, inner = fs.FileSystem.from_uri(uri)
+        with filesystem.open_input_file(inner) as file:
+            return bytes(file.read())
+    except (OSError, ValueError) as error:
+        raise NotFoundError(f"the picture's file cannot be read: {uri} ({error})") from None
+
+
+def make_thumbnail(data: bytes, limits: ImageSettings) -> bytes:
+    """A JPEG of at most `thumbnail_px` on its longer side.
+
+    Raises:
+        ImageError: as `decode_rgb`.
+    """
+    side = limits.thumbnail_px
+    image = decode_rgb(data, limits, min_side=side // 2).rgb
+    image.thumbnail((side, side), Image.Resampling.LANCZOS)
+    out = io.BytesIO()
+    image.save(out, "JPEG", quality=THUMBNAIL_QUALITY, optimize=True)
+    return out.getvalue()
+
+
+class ThumbnailCache:
+    """Thumbnails in a folder, made at first use; a changed picture has another name, so nothing goes stale."""
+
+    def __init__(self, folder: Path, limits: ImageSettings) -> None:
+        self._folder = folder
+        self._limits = limits
+
+    def get(self, uri: str, version: str) -> bytes:
+        """The thumbnail of the picture at `uri`, whose content is of `version`.
+
+        Raises:
+            NotFoundError: the picture is not there any more, or is no picture now.
+        """
+        key = hashlib.sha256(f"{uri}\n{version}\n{self._limits.thumbnail_px}".encode()).hexdigest()
+        path = self._folder / key[:2] / f"{key}.jpg"
+        if path.is_file():
+            return path.read_bytes()
+        try:
+            thumbnail = make_thumbnail(read_picture(uri), self._limits)
+        except ImageError as error:
+            raise NotFoundError(f"no thumbnail of {uri}: {error}") from None
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary.write_bytes(thumbnail)
+        temporary.replace(path)
+        return thumbnail

@@ -1,0 +1,146 @@
+"""All settings, nested by subject, read once from the environment and a YAML file and then passed as values.
+
+Environment variables are `IMAGE_SEARCH_` + group + `__` + name, for instance `IMAGE_SEARCH_STORE__PATH`.
+The YAML file is `image-search.yaml` in the working folder, or the one that `IMAGE_SEARCH_CONFIG` names.
+Arguments win over the environment, which wins over the file.
+"""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic_settings import (
+    BaseSettings,
+    PydanticBaseSettingsSource,
+    SettingsConfigDict,
+    YamlConfigSettingsSource,
+)
+
+from search_core.errors import UsageError
+
+CONFIG_VARIABLE = "IMAGE_SEARCH_CONFIG"
+CONFIG_FILE = "image-search.yaml"
+
+
+class Group(BaseModel):
+    """A group of settings: frozen, and closed to names it does not know."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class StoreSettings(Group):
+    """Where the vectors are."""
+
+    path: Path = Field(Path(".image-search"), description="folder of the embedded store, and of local state")
+    qdrant_url: str | None = Field(None, description="URL of a Qdrant server, used instead of the embedded store")
+    qdrant_api_key: str | None = Field(None, description="API key of the Qdrant server", repr=False)
+    qdrant_grpc_port: int = Field(6334, description="gRPC port of the Qdrant server")
+    collection: str = Field(
+        "images", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="name that readers use; an alias"
+    )
+    lock_timeout_s: float = Field(15.0, ge=0, description="how long to wait for an embedded store that is held")
+    timeout_s: float = Field(30.0, gt=0, description="time limit of one call to a Qdrant server")
+    optimize_after: int = Field(
+        10_000, ge=1, description="vectors outside the HNSW index before an index run rebuilds it"
+    )
+
+
+class ModelSettings(Group):
+    """Which encoder, and where it runs."""
+
+    name: str = Field("builtin", description="builtin, ARCH/PRETRAINED, ARCH/path, hf-hub:org/name, local-dir:path")
+    device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps")
+    precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
+        "auto", description="of the weights; auto takes what the device computes fast"
+    )
+    threads: int = Field(0, ge=0, description="CPU threads of one encoder; 0 takes the cores it is given")
+
+
+class ImageSettings(Group):
+    """Limits on pictures, from files and from users."""
+
+    max_image_mb: float = Field(64.0, gt=0, description="largest picture file, in megabytes")
+    max_megapixels: float = Field(180.0, gt=0, description="most pixels of one picture, in millions")
+    thumbnail_px: int = Field(384, ge=32, le=2048, description="longest side of a thumbnail, in pixels")
+
+
+class IndexSettings(Group):
+    """The batch pipeline."""
+
+    batch_size: int = Field(64, ge=1, description="pictures in one embedding batch")
+    encoders: int = Field(1, ge=1, description="embedding actors")
+    gpus_per_encoder: float = Field(0.0, ge=0, description="GPUs of one embedding actor")
+    cpus: float = Field(0.0, ge=0, description="CPUs the job takes; 0 takes all that Ray has, or all cores")
+    max_tasks_in_flight: int = Field(2, ge=1, description="batches queued before each embedding actor")
+
+
+class ServeSettings(Group):
+    """The servers."""
+
+    host: str = Field("127.0.0.1", description="address to listen on")
+    port: int = Field(8000, ge=1, le=65535, description="port of the page and the API")
+    max_upload_mb: float = Field(20.0, gt=0, description="largest request body, in megabytes")
+    fetch_timeout_s: float = Field(10.0, gt=0, description="time limit for fetching an image_url")
+    allow_private_urls: bool = Field(False, description="let image_url point at non-public addresses")
+    text_cache: int = Field(4096, ge=0, description="text vectors that one API replica remembers")
+    media_root: Path | None = Field(None, description="where uploads are kept; default: STORE/media")
+
+
+class Settings(BaseSettings):
+    """The root of all settings; build it once, with `load_settings`."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="IMAGE_SEARCH_", env_nested_delimiter="__", extra="forbid", frozen=True
+    )
+
+    store: StoreSettings = StoreSettings()
+    model: ModelSettings = ModelSettings()
+    image: ImageSettings = ImageSettings()
+    index: IndexSettings = IndexSettings()
+    serve: ServeSettings = ServeSettings()
+
+    @model_validator(mode="after")
+    def _check(self) -> Settings:
+        if self.model.precision == "fp16" and self.model.device == "cpu":
+            raise ValueError("precision fp16 needs a GPU: take bf16, fp32 or auto on a CPU")
+        return self
+
+    @classmethod
+    def settings_customise_sources(
+        cls,
+        settings_cls: type[BaseSettings],
+        init_settings: PydanticBaseSettingsSource,
+        env_settings: PydanticBaseSettingsSource,
+        dotenv_settings: PydanticBaseSettingsSource,
+        file_secret_settings: PydanticBaseSettingsSource,
+    ) -> tuple[PydanticBaseSettingsSource, ...]:
+        """Arguments, then the environment, then the YAML file."""
+        path = Path(os.environ.get(CONFIG_VARIABLE, CONFIG_FILE))
+        return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
+
+    @property
+    def media_root(self) -> Path:
+        """The folder that keeps uploaded pictures."""
+        return self.serve.media_root or self.store.path / "media"
+
+
+def load_settings() -> Settings:
+    """Settings of this process, from the environment and the YAML file.
+
+    Raises:
+        UsageError: a setting is unknown or has a wrong value, or the named file is missing.
+    """
+    named = os.environ.get(CONFIG_VARIABLE)
+    if named and not Path(named).is_file():
+        raise UsageError(f"{CONFIG_VARIABLE} names {named}, which is not a file")
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors()[0]
+        where = ".".join(str(part) for part in first["loc"]) or "settings"
+        raise UsageError(f"setting {where}: {first['msg']}") from None
+    except ValueError as error:
+        raise UsageError(f"settings cannot be read: {error}") from None
