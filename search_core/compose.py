@@ -49,12 +49,24 @@ def compose(terms: Sequence[WeightedVector], means: Means | None) -> Vectors:
     """
     if len(terms) == 1 and terms[0].weight > 0:
         return terms[0].vector
-    total = np.sum([term.weight * _centred(term, means) for term in terms], axis=0, dtype=np.float32)
-    norm = float(np.linalg.norm(total))
+    query: Vectors = parts(terms, means).sum(axis=0, dtype=np.float32)
+    return query
+
+
+def parts(terms: Sequence[WeightedVector], means: Means | None) -> Vectors:
+    """What each term adds to the query vector: float32 [n, dim], whose rows add up to what `compose` gives.
+
+    Raises:
+        QueryError: the terms cancel each other out.
+    """
+    if len(terms) == 1 and terms[0].weight > 0:
+        return terms[0].vector[np.newaxis]
+    weighted = np.stack([term.weight * _centred(term, means) for term in terms]).astype(np.float32)
+    norm = float(np.linalg.norm(weighted.sum(axis=0)))
     if norm < SMALLEST_NORM:
         raise QueryError("the terms cancel each other out: change a weight")
-    query: Vectors = (total / norm).astype(np.float32)
-    return query
+    scaled: Vectors = weighted / np.float32(norm)
+    return scaled
 
 
 def _centred(term: WeightedVector, means: Means | None) -> Vectors:

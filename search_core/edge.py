@@ -236,12 +236,15 @@ class EdgeStore:
 
     async def _overview(self, name: str) -> Collection:
         metadata = self._files.metadata(name)
-        if name not in self._held:
-            try:
-                self._held[name] = self._load(name)
-            except StoreLockedError:
-                return Collection(name, int(metadata.get("count", 0)), metadata)
-        return await self.describe(name)
+        if name in self._held:
+            return await self.describe(name)
+        try:
+            shard = self._load(name).shard
+        except StoreLockedError:
+            return Collection(name, int(metadata.get("count", 0)), metadata)
+        count = shard.count(edge.CountRequest(exact=True))
+        shard.close()
+        return Collection(name, count, metadata)
 
     async def _open(self, name: str) -> _Held:
         """The open shard; waits for one that another process holds.

@@ -10,6 +10,7 @@
     ├── SourceError              a folder, file or list that cannot be indexed
     ├── ModelError               a model that is unknown or cannot be loaded
     ├── NotFoundError            an id or collection that does not exist
+    │   └── NothingPublishedError  no index has finished yet
     ├── ModelMismatchError       a collection made by another model than the one at hand
     ├── StoreError               the vector store refuses or fails
     │   ├── StoreLockedError     another process holds it
@@ -64,6 +65,10 @@ class ModelError(SearchError):
 
 class NotFoundError(SearchError):
     """An id or collection that does not exist."""
+
+
+class NothingPublishedError(NotFoundError):
+    """No collection is published yet under the name that readers use."""
 
 
 class ModelMismatchError(SearchError):

@@ -8,8 +8,9 @@ Arguments win over the environment, which wins over the file.
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
@@ -18,6 +19,7 @@ from pydantic_settings import (
     SettingsConfigDict,
     YamlConfigSettingsSource,
 )
+from yaml import YAMLError
 
 from search_core.errors import UsageError
 
@@ -121,6 +123,20 @@ class Settings(BaseSettings):
         path = Path(os.environ.get(CONFIG_VARIABLE, CONFIG_FILE))
         return init_settings, env_settings, YamlConfigSettingsSource(settings_cls, yaml_file=path)
 
+    def changed(self, groups: Mapping[str, Mapping[str, Any]]) -> Settings:
+        """These settings with some values of some groups replaced, checked anew.
+
+        Raises:
+            UsageError: a value is wrong.
+        """
+        values = self.model_dump()
+        for name, given in groups.items():
+            values[name] = {**values[name], **given}
+        try:
+            return Settings.model_validate(values)
+        except ValidationError as error:
+            raise _wrong(error) from None
+
     @property
     def media_root(self) -> Path:
         """The folder that keeps uploaded pictures."""
@@ -139,8 +155,12 @@ def load_settings() -> Settings:
     try:
         return Settings()
     except ValidationError as error:
-        first = error.errors()[0]
-        where = ".".join(str(part) for part in first["loc"]) or "settings"
-        raise UsageError(f"setting {where}: {first['msg']}") from None
-    except ValueError as error:
-        raise UsageError(f"settings cannot be read: {error}") from None
+        raise _wrong(error) from None
+    except (ValueError, YAMLError) as error:
+        raise UsageError(f"settings cannot be read: {str(error).splitlines()[0]}") from None
+
+
+def _wrong(error: ValidationError) -> UsageError:
+    first = error.errors()[0]
+    where = ".".join(str(part) for part in first["loc"]) or "settings"
+    return UsageError(f"setting {where}: {first['msg'].removeprefix('Value error, ')}")

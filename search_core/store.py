@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, Protocol
 
-from search_core.errors import ModelMismatchError, NotFoundError
+from search_core.errors import ModelMismatchError, NothingPublishedError
 from search_core.filters import Filter
 from search_core.model import ModelSpec
 from search_core.points import Batch, Hit, Point, Vectors
@@ -149,11 +149,11 @@ async def published(store: Store, alias: str) -> Collection:
     """The collection that readers of `alias` see.
 
     Raises:
-        NotFoundError: nothing is published under that name.
+        NothingPublishedError: nothing is published under that name.
     """
     name = (await store.aliases()).get(alias)
     if name is None:
-        raise NotFoundError(f"no collection {alias!r} yet: run `image-search index SOURCE` first")
+        raise NothingPublishedError(f"no collection {alias!r} yet: run `image-search index SOURCE` first")
     return await store.describe(name)
 
 

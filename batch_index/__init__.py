@@ -1,0 +1,1 @@
+"""From picture files to points in a store, in parallel on Ray Data."""

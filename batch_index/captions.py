@@ -1,0 +1,93 @@
+"""Captions and other columns that come along with pictures, from sidecar files.
+
+A captions file holds JSON lines `{"image": path-or-name, "captions": [...], other columns}`. It is the one that
+is named, or `captions.jsonl` in a source's folder. A picture without a line there may have a text file of its own
+name (`photo.jpg` and `photo.txt`) with a caption a line.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from batch_index.sources import LocalSource, SourceFile
+from search_core.errors import UsageError
+
+SIDECAR = "captions.jsonl"
+MAX_TEXT_BYTES = 64_000
+
+
+@dataclass(frozen=True)
+class Description:
+    """What is known of a picture beside its file."""
+
+    captions: tuple[str, ...] = ()
+    columns: Mapping[str, Any] = field(default_factory=dict)
+
+
+class Captions:
+    """Looks descriptions up by a picture's path below the folder, or by its file name."""
+
+    def __init__(self, sources: Sequence[LocalSource], named: Path | None) -> None:
+        """Reads the captions file.
+
+        Raises:
+            UsageError: the named file cannot be read, or a line is not of the form above.
+        """
+        self._lines: dict[str, Description] = {}
+        self._roots = [source.folder() for source in sources]
+        if named is not None:
+            if not named.is_file():
+                raise UsageError(f"captions file {named} does not exist")
+            self._roots.append(named.absolute().parent)
+            self._read(named)
+            return
+        for root in dict.fromkeys(self._roots):
+            if (root / SIDECAR).is_file():
+                self._read(root / SIDECAR)
+
+    def of(self, file: SourceFile) -> Description:
+        """The description of a file, empty if there is none."""
+        path = file.path.absolute()
+        names = [str(path.relative_to(root)) for root in self._roots if root in path.parents]
+        for name in (*names, file.path.name):
+            if found := self._lines.get(name):
+                return found
+        return _text_sidecar(file.path.with_suffix(".txt"))
+
+    def _read(self, path: Path) -> None:
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"captions file {path} cannot be read: {error}") from None
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                name, description = _parse(path, number, line)
+                self._lines[name] = description
+
+
+def _parse(path: Path, number: int, line: str) -> tuple[str, Description]:
+    try:
+        value = json.loads(line)
+        columns = dict(value)
+        image = columns.pop("image")
+        captions = columns.pop("captions", [])
+    except (ValueError, TypeError, KeyError):
+        raise UsageError(f'{path}, line {number}: needs {{"image": ..., "captions": [...]}}') from None
+    captions = [captions] if isinstance(captions, str) else captions
+    if not isinstance(image, str) or not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
+        raise UsageError(f"{path}, line {number}: image is a string, captions a list of strings")
+    return image, Description(tuple(captions), columns)
+
+
+def _text_sidecar(path: Path) -> Description:
+    try:
+        if path.stat().st_size > MAX_TEXT_BYTES:
+            return Description()
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        return Description()
+    return Description(tuple(line.strip() for line in lines if line.strip()))

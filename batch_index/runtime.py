@@ -1,0 +1,55 @@
+"""Ray for one job: the server's, joined by its address, or one of its own that ends with the job."""
+
+from __future__ import annotations
+
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import ray
+
+from search_core.errors import StoreUnavailableError
+from search_core.owner import NAMESPACE
+
+OBJECT_STORE_BYTES = 1_000_000_000
+STARTS = 2
+
+
+@contextmanager
+def ray_runtime(address: str | None, cpus: float) -> Iterator[None]:
+    """Connects this process to Ray for as long as the context lasts.
+
+    Raises:
+        StoreUnavailableError: the Ray at `address` does not answer, or none can be started here.
+    """
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        _connect(address, cpus)
+        yield
+    finally:
+        ray.shutdown()
+
+
+def _connect(address: str | None, cpus: float) -> None:
+    quiet = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    if address is not None:
+        try:
+            ray.init(address=address, **quiet)
+        except (ConnectionError, RuntimeError) as error:
+            raise StoreUnavailableError(f"the server's Ray at {address} does not answer: {error}") from None
+        return
+    for attempt in range(1, STARTS + 1):  # a cold disk can make Ray miss its own start deadline
+        try:
+            ray.init(
+                num_cpus=max(1, round(cpus)) if cpus else None,
+                include_dashboard=False,
+                object_store_memory=OBJECT_STORE_BYTES,
+                **quiet,
+            )
+            return
+        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
+            ray.shutdown()
+            if attempt == STARTS:
+                raise StoreUnavailableError(f"Ray cannot be started: {str(error).splitlines()[0]}") from None
+

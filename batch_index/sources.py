@@ -1,0 +1,127 @@
+"""What there is to index: folders, globs and single files, listed without opening a picture."""
+
+from __future__ import annotations
+
+import glob
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from urllib.parse import unquote, urlsplit
+
+from search_core.errors import SourceError
+from search_core.pictures import file_uri
+
+PICTURE_SUFFIXES = frozenset(
+    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .jp2 .j2k .ppm .pgm .pnm .tga .ico .qoi".split()
+)
+GLOB_SIGNS = frozenset("*?[")
+
+
+@dataclass(frozen=True)
+class SourceFile:
+    """One file that may be a picture. `size` is in bytes, `mtime_ns` in nanoseconds since 1970."""
+
+    uri: str
+    path: Path
+    size: int
+    mtime_ns: int
+
+    @property
+    def version(self) -> str:
+        """Differs when the file was changed, without reading it."""
+        return f"{self.size}:{self.mtime_ns}"
+
+    @property
+    def modified(self) -> datetime:
+        """When the file was changed last."""
+        return datetime.fromtimestamp(self.mtime_ns / 1e9, tz=UTC)
+
+
+class LocalSource:
+    """A folder (with all below it), a file, or a glob pattern."""
+
+    def __init__(self, given: str) -> None:
+        """Checks that it is there.
+
+        Raises:
+            SourceError: nothing is there, or it cannot be read.
+        """
+        path = Path(given).expanduser()
+        self.given = given
+        self.pattern = path if GLOB_SIGNS & set(given) and not path.exists() else None
+        self.root = path
+        if "://" in given:
+            raise SourceError(f"source {given}: only local folders, files and globs can be indexed yet")
+        if self.pattern is None and not path.exists():
+            raise SourceError(f"source {given} does not exist")
+        if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+            raise SourceError(f"source {given} cannot be read: permission denied")
+
+    def files(self) -> Iterator[SourceFile]:
+        """The files, in order of their paths; hidden files and folders are left out."""
+        for path in self._paths():
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # gone since it was listed, or a link to nowhere
+            if path.is_file():
+                yield SourceFile(file_uri(path), path, status.st_size, status.st_mtime_ns)
+
+    def covers(self, uri: str) -> bool:
+        """Whether a picture at `uri` would be listed here if its file existed."""
+        parts = urlsplit(uri)
+        if parts.scheme != "file":
+            return False
+        path = Path(unquote(parts.path))
+        if self.pattern is not None:
+            return path.full_match(self.pattern.absolute()) if hasattr(path, "full_match") else _matches(path, self)
+        root = self.root.absolute()
+        return path == root or root in path.parents
+
+    def folder(self) -> Path:
+        """Where a captions file of this source would be."""
+        if self.pattern is not None or not self.root.is_dir():
+            return self.root.absolute().parent
+        return self.root.absolute()
+
+    def _paths(self) -> Iterator[Path]:
+        if self.pattern is not None:
+            found = sorted(Path(match) for match in glob.iglob(str(self.pattern), recursive=True))
+            yield from (path for path in found if path.suffix.lower() in PICTURE_SUFFIXES)
+        elif self.root.is_dir():
+            yield from _walk(self.root)
+        else:
+            yield self.root
+
+
+def _matches(path: Path, source: LocalSource) -> bool:
+    """`full_match` for Python before 3.13: good for patterns without `**`."""
+    import fnmatch
+
+    return fnmatch.fnmatch(str(path), str(source.root.absolute()))
+
+
+def _walk(folder: Path) -> Iterator[Path]:
+    for parent, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        for name in sorted(names):
+            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES:
+                yield Path(parent, name)
+
+
+def list_files(sources: Sequence[LocalSource]) -> Iterator[SourceFile]:
+    """All files of all sources, each once.
+
+    Raises:
+        SourceError: there is none at all.
+    """
+    seen: set[str] = set()
+    for source in sources:
+        for file in source.files():
+            if file.uri not in seen:
+                seen.add(file.uri)
+                yield file
+    if not seen:
+        raise SourceError(f"no pictures in {', '.join(source.given for source in sources)}")
