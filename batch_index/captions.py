@@ -78,7 +78,11 @@ def _parse(path: Path, number: int, line: str) -> tuple[str, Description]:
     except (ValueError, TypeError, KeyError):
         raise UsageError(f'{path}, line {number}: needs {{"image": ..., "captions": [...]}}') from None
     captions = [captions] if isinstance(captions, str) else captions
-    if not isinstance(image, str) or not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
+    if (
+        not isinstance(image, str)
+        or not isinstance(captions, list)
+        or not all(isinstance(c, str) for c in captions)
+    ):
         raise UsageError(f"{path}, line {number}: image is a string, captions a list of strings")
     return image, Description(tuple(captions), columns)
 

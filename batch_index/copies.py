@@ -54,7 +54,11 @@ async def _origins(
         found = {point.id: point for point in await store.retrieve(collection, ids, with_vectors=True)}
         for copy in group:
             point = found.get(copy.origin)
-            if point is None or point.vector is None or point.payload.get("content_hash") != copy.content_hash:
+            if (
+                point is None
+                or point.vector is None
+                or point.payload.get("content_hash") != copy.content_hash
+            ):
                 result.missing.append(copy)
             else:
                 pairs.append((copy, point))

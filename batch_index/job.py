@@ -24,6 +24,7 @@ from batch_index.sources import LocalSource
 from search_core import collections
 from search_core.errors import SourceError, StoreLockedError
 from search_core.model import ModelSpec, resolve_model
+from search_core.points import point_id
 from search_core.server_file import find_server
 from search_core.settings import Settings
 from search_core.store import Collection, Store, new_collection_name
@@ -149,7 +150,7 @@ class _Job:
         with tqdm(total=len(todo.embed) + len(todo.copy), unit=" pictures", disable=None) as bar:
             await self._target.delete(name, todo.delete)
             report.deleted = len(todo.delete)
-            leaders = {planning.point_id(task.file.uri) for task in todo.embed}
+            leaders = {point_id(task.file.uri) for task in todo.embed}
             ready = [copy for copy in todo.copy if copy.origin not in leaders]
             waiting = [copy for copy in todo.copy if copy.origin in leaders]
             copied = await write_copies(self._target, name, ready)
@@ -247,7 +248,9 @@ def _as_embed(copy: planning.Copy) -> planning.Embed:
 
 
 def _report(name: str, spec: ModelSpec, todo: Plan) -> IndexReport:
-    return IndexReport(name, spec.name, seen=todo.seen, unchanged=todo.unchanged, quarantined=todo.quarantined)
+    return IndexReport(
+        name, spec.name, seen=todo.seen, unchanged=todo.unchanged, quarantined=todo.quarantined
+    )
 
 
 def _add(report: IndexReport, action: str) -> None:
@@ -266,4 +269,6 @@ def _only_job(store: Path, alias: str) -> Iterator[None]:
         with FileLock(store / f"index-{alias}.lock", timeout=0):
             yield
     except Timeout:
-        raise StoreLockedError(f"another index run is writing {alias!r} in {store}: wait for it or stop it") from None
+        raise StoreLockedError(
+            f"another index run is writing {alias!r} in {store}: wait for it or stop it"
+        ) from None

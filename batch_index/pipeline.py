@@ -37,7 +37,11 @@ class Acknowledged:
 
 
 def run_pipeline(
-    tasks: Sequence[plan.Embed], spec: ModelSpec, settings: Settings, open_store: Callable[[], Store], collection: str
+    tasks: Sequence[plan.Embed],
+    spec: ModelSpec,
+    settings: Settings,
+    open_store: Callable[[], Store],
+    collection: str,
 ) -> Iterator[Acknowledged]:
     """Embeds and writes the tasks' files; yields each file once the store has it, or it proved broken.
 
@@ -45,7 +49,9 @@ def run_pipeline(
     """
     _quieten()
     index = settings.index
-    dataset = ray.data.from_arrow([_table(tasks[i : i + ROWS_PER_BLOCK]) for i in range(0, len(tasks), ROWS_PER_BLOCK)])
+    dataset = ray.data.from_arrow(
+        [_table(tasks[i : i + ROWS_PER_BLOCK]) for i in range(0, len(tasks), ROWS_PER_BLOCK)]
+    )
     encoder_resources: dict[str, Any] = {"num_cpus": ENCODER_CPUS}
     if index.gpus_per_encoder:
         encoder_resources["num_gpus"] = index.gpus_per_encoder
@@ -86,7 +92,6 @@ def _table(tasks: Sequence[plan.Embed]) -> pa.Table:
     return pa.table(
         {
             "uri": [task.file.uri for task in tasks],
-            "path": [str(task.file.path) for task in tasks],
             "version": [task.file.version for task in tasks],
             "description": [_description(task) for task in tasks],
         }
@@ -105,7 +110,8 @@ def _description(task: plan.Embed) -> str:
 
 def _decoder_cpus() -> float:
     """A quarter of a small machine, one core of a large one: the encoder must never wait for a free CPU."""
-    return min(MAX_DECODER_CPUS, ray.cluster_resources().get("CPU", 1.0) / 8)
+    cpus: float = ray.cluster_resources().get("CPU", 1.0)
+    return min(MAX_DECODER_CPUS, cpus / 8)
 
 
 def _quieten() -> None:

@@ -240,7 +240,11 @@ async def _ids_by_hash(store: Store, collection: str | None, digests: set[str]) 
         after: str | None = None
         while True:
             points, after = await store.scroll(
-                collection, after=after, limit=PAGE, where=(AnyOf("content_hash", some),), fields=("content_hash",)
+                collection,
+                after=after,
+                limit=PAGE,
+                where=(AnyOf("content_hash", some),),
+                fields=("content_hash",),
             )
             found.update((str(point.payload["content_hash"]), point.id) for point in points)
             if after is None:

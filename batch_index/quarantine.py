@@ -54,7 +54,9 @@ class Quarantine:
             try:
                 rows = pq.read_table(path, schema=SCHEMA).to_pylist()
             except (OSError, pa.ArrowInvalid) as error:
-                raise StoreError(f"{path} cannot be read: {error}; delete it to try all its pictures again") from None
+                raise StoreError(
+                    f"{path} cannot be read: {error}; delete it to try all its pictures again"
+                ) from None
             self._failures = {row["uri"]: Failure(**row) for row in rows}
 
     @staticmethod

@@ -35,7 +35,11 @@ class IndexReport:
 
     def to_dict(self) -> dict[str, Any]:
         """The contract's report."""
-        return {**asdict(self), "seconds": round(self.seconds, 2), "images_per_second": self.images_per_second}
+        return {
+            **asdict(self),
+            "seconds": round(self.seconds, 2),
+            "images_per_second": self.images_per_second,
+        }
 
     def to_text(self) -> str:
         """A few lines for people."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import logging
 import os
+import signal
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 import ray
 
@@ -24,15 +26,18 @@ def ray_runtime(address: str | None, cpus: float) -> Iterator[None]:
         StoreUnavailableError: the Ray at `address` does not answer, or none can be started here.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's C++ notes on stderr are not for our users
+    handler = signal.getsignal(signal.SIGTERM)
     try:
         _connect(address, cpus)
+        signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which exits without cleaning up
         yield
     finally:
         ray.shutdown()
 
 
 def _connect(address: str | None, cpus: float) -> None:
-    quiet = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
+    quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         try:
             ray.init(address=address, **quiet)
@@ -52,4 +57,3 @@ def _connect(address: str | None, cpus: float) -> None:
             ray.shutdown()
             if attempt == STARTS:
                 raise StoreUnavailableError(f"Ray cannot be started: {str(error).splitlines()[0]}") from None
-

@@ -8,14 +8,16 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
 
 from search_core.errors import SourceError
-from search_core.pictures import file_uri
+from search_core.pictures import file_uri, local_path
 
 PICTURE_SUFFIXES = frozenset(
-    ".jpg .jpeg .jpe .jfif .png .webp .gif .bmp .tif .tiff .avif .jp2 .j2k .ppm .pgm .pnm .tga .ico .qoi".split()
-)
+    {
+        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".j2k",
+        ".ppm", ".pgm", ".pnm", ".tga", ".ico", ".qoi",
+    }
+)  # fmt: skip
 GLOB_SIGNS = frozenset("*?[")
 
 
@@ -71,12 +73,15 @@ class LocalSource:
 
     def covers(self, uri: str) -> bool:
         """Whether a picture at `uri` would be listed here if its file existed."""
-        parts = urlsplit(uri)
-        if parts.scheme != "file":
+        path = local_path(uri)
+        if path is None:
             return False
-        path = Path(unquote(parts.path))
         if self.pattern is not None:
-            return path.full_match(self.pattern.absolute()) if hasattr(path, "full_match") else _matches(path, self)
+            return (
+                path.full_match(self.pattern.absolute())
+                if hasattr(path, "full_match")
+                else _matches(path, self)
+            )
         root = self.root.absolute()
         return path == root or root in path.parents
 
@@ -88,7 +93,7 @@ class LocalSource:
 
     def _paths(self) -> Iterator[Path]:
         if self.pattern is not None:
-            found = sorted(Path(match) for match in glob.iglob(str(self.pattern), recursive=True))
+            found = sorted(Path(match) for match in glob.iglob(str(self.pattern), recursive=True))  # noqa: PTH207 - absolute or relative alike
             yield from (path for path in found if path.suffix.lower() in PICTURE_SUFFIXES)
         elif self.root.is_dir():
             yield from _walk(self.root)

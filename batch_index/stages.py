@@ -2,7 +2,7 @@
 
 | stage | columns in | columns out | drops |
 | --- | --- | --- | --- |
-| `Decode` | uri, path, version, description | id, uri, version, pixels, payload, reason, error | nothing |
+| `Decode` | uri, version, description | id, uri, version, pixels, payload, reason, error | nothing |
 | `Embed` | as above | the same, `vector` instead of `pixels` | nothing |
 | `Write` | as above | uri, version, reason, error | nothing: every row is acknowledged |
 
@@ -17,7 +17,6 @@ import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -27,6 +26,7 @@ from search_core.errors import ImageError
 from search_core.image import decode_rgb
 from search_core.model import ModelSpec, Preprocess
 from search_core.payload import image_payload
+from search_core.pictures import local_path
 from search_core.points import Batch, point_id
 from search_core.preprocess import Pixels, to_pixels
 from search_core.settings import ImageSettings, ModelSettings
@@ -45,7 +45,7 @@ class Decode:
 
     def __call__(self, batch: Columns) -> Columns:
         """One batch of files; `payload` is a JSON text."""
-        rows = list(zip(batch["uri"], batch["path"], batch["version"], batch["description"], strict=True))
+        rows = list(zip(batch["uri"], batch["version"], batch["description"], strict=True))
         with ThreadPoolExecutor(READ_THREADS) as pool:
             done = list(pool.map(lambda row: self._one(*row), rows))
         height, width = self._preprocess.size
@@ -63,9 +63,11 @@ class Decode:
             "error": np.array([error for _, _, _, error in done]),
         }
 
-    def _one(self, uri: str, path: str, version: str, description: str) -> tuple[Pixels | None, str, str, str]:
+    def _one(
+        self, uri: str, path: str, version: str, description: str
+    ) -> tuple[Pixels | None, str, str, str]:
         try:
-            data = self._read(Path(path))
+            data = self._read(uri)
             image = decode_rgb(data, self._limits, min_side=max(self._preprocess.size))
             pixels = to_pixels(image.rgb, self._preprocess)
         except ImageError as error:
@@ -85,12 +87,16 @@ class Decode:
         )
         return pixels, json.dumps(payload), "", ""
 
-    def _read(self, path: Path) -> bytes:
+    def _read(self, uri: str) -> bytes:
+        path = local_path(uri)
+        if path is None:
+            raise ImageError("missing", "the file is not on this machine")
         try:
             size = path.stat().st_size
             if size > self._limits.max_image_mb * 1e6:
                 raise ImageError(
-                    "too_many_bytes", f"{size / 1e6:.1f} MB is more than the limit of {self._limits.max_image_mb:g} MB"
+                    "too_many_bytes",
+                    f"{size / 1e6:.1f} MB is more than the limit of {self._limits.max_image_mb:g} MB",
                 )
             return path.read_bytes()
         except OSError as error:

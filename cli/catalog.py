@@ -57,7 +57,9 @@ def publish(settings: Settings, name: str) -> None:
         async with command_store(settings) as store:
             collection = await store.describe(name)
             if not belongs_to(alias, name):
-                raise UsageError(f"collection {name} was not made for {alias!r}: name its own with --collection")
+                raise UsageError(
+                    f"collection {name} was not made for {alias!r}: name its own with --collection"
+                )
             if collection.state != "ready":
                 raise UsageError(f"collection {name} is unfinished: run its `image-search index` again")
             await collections.publish(store, alias, name)

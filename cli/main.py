@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from types import FrameType
 from typing import Any, TypeVar
@@ -18,12 +19,16 @@ from search_core.settings import Settings, load_settings
 OK, FAILURE, WRONG_USE = 0, 1, 2
 DEBUG_VARIABLE = "IMAGE_SEARCH_DEBUG"
 
-Command = TypeVar("Command", bound=click.decorators.FC)
+Command = TypeVar("Command", bound=Callable[..., Any])
 
 
 def main() -> None:
     """Runs the command line. Exit 0 on success, 2 on wrong use, 1 on failure with one clear line."""
-    signal.signal(signal.SIGTERM, _stop)
+    for number in (
+        signal.SIGINT,
+        signal.SIGTERM,
+    ):  # SIGINT too: asyncio's own handler would wait for an await
+        signal.signal(number, _stop)
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     try:
         sys.exit(cli(standalone_mode=False) or OK)
@@ -62,7 +67,9 @@ def store_options(command: Command) -> Command:
     for option in reversed(
         [
             click.option("--store", type=click.Path(path_type=Path), help="Folder of the embedded store."),
-            click.option("--qdrant-url", help="URL of a Qdrant server to use instead, such as http://127.0.0.1:6333."),
+            click.option(
+                "--qdrant-url", help="URL of a Qdrant server to use instead, such as http://127.0.0.1:6333."
+            ),
             click.option("--collection", help="Name of the collection [default: images]."),
         ]
     ):
@@ -92,8 +99,13 @@ def settings_with(
         "serve": {"port": port},
     }
     if store is not None:
-        settings = settings.model_copy(update={"store": settings.store.model_copy(update={"qdrant_url": None})})
-    changes = {name: {key: value for key, value in given.items() if value is not None} for name, given in groups.items()}
+        settings = settings.model_copy(
+            update={"store": settings.store.model_copy(update={"qdrant_url": None})}
+        )
+    changes = {
+        name: {key: value for key, value in given.items() if value is not None}
+        for name, given in groups.items()
+    }
     return settings.changed(changes)
 
 
@@ -111,8 +123,12 @@ def cli() -> None:
 @cli.command()
 @click.argument("sources", nargs=-1, required=True, metavar="SOURCE...")
 @store_options
-@click.option("--model", help="builtin, ARCH/PRETRAINED, ARCH/path-to-weights, hf-hub:org/name or local-dir:path.")
-@click.option("--captions", type=click.Path(path_type=Path), help="JSON lines with captions and other columns.")
+@click.option(
+    "--model", help="builtin, ARCH/PRETRAINED, ARCH/path-to-weights, hf-hub:org/name or local-dir:path."
+)
+@click.option(
+    "--captions", type=click.Path(path_type=Path), help="JSON lines with captions and other columns."
+)
 @click.option("--rebuild", is_flag=True, help="Build a new collection beside the published one, then switch.")
 @click.option("--delete-missing", is_flag=True, help="Delete points below the sources whose file is gone.")
 @click.option("--retry-quarantined", is_flag=True, help="Try broken files again that have not changed.")
@@ -154,7 +170,9 @@ def index(
 @click.argument("text", required=False)
 @click.option("--image", type=click.Path(path_type=Path), help="A picture to search with.")
 @click.option("--not", "without", metavar="TEXT", help="What results should not show.")
-@click.option("-k", "limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="Number of results.")
+@click.option(
+    "-k", "limit", type=click.IntRange(1, 1000), default=10, show_default=True, help="Number of results."
+)
 @store_options
 @click.option("--json", "as_json", is_flag=True, help="Print the hits as JSON.")
 def search(
@@ -182,10 +200,20 @@ def search(
 @cli.command("eval")
 @click.argument("file", type=click.Path(path_type=Path))
 @store_options
-@click.option("--gallery", type=click.Choice(["named", "all"]), default="named", help="Rank the images FILE names, or all.")
+@click.option(
+    "--gallery",
+    type=click.Choice(["named", "all"]),
+    default="named",
+    help="Rank the images FILE names, or all.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the figures as JSON.")
 def evaluate(
-    file: Path, store: Path | None, qdrant_url: str | None, collection: str | None, gallery: str, as_json: bool
+    file: Path,
+    store: Path | None,
+    qdrant_url: str | None,
+    collection: str | None,
+    gallery: str,
+    as_json: bool,
 ) -> None:
     """Measure recall with FILE, JSON lines {"image": uri-or-file-name, "captions": [...]}."""
     from cli.evaluating import run, to_text
@@ -242,7 +270,9 @@ def collections() -> None:
 @collections.command("list")
 @store_options
 @click.option("--json", "as_json", is_flag=True, help="Print them as JSON.")
-def collections_list(store: Path | None, qdrant_url: str | None, collection: str | None, as_json: bool) -> None:
+def collections_list(
+    store: Path | None, qdrant_url: str | None, collection: str | None, as_json: bool
+) -> None:
     """List all collections."""
     from cli.catalog import list_all, to_text
 
@@ -256,7 +286,9 @@ def collections_list(store: Path | None, qdrant_url: str | None, collection: str
 @collections.command("publish")
 @click.argument("name")
 @store_options
-def collections_publish(name: str, store: Path | None, qdrant_url: str | None, collection: str | None) -> None:
+def collections_publish(
+    name: str, store: Path | None, qdrant_url: str | None, collection: str | None
+) -> None:
     """Make NAME the collection that readers see."""
     from cli.catalog import publish
 

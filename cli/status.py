@@ -51,13 +51,18 @@ def to_text(status: dict[str, Any]) -> str:
     """The status in words."""
     lines = [f"store: {status['store']}"]
     server = status["server"]
-    lines.append(f"server: {server['url']} (process {server['pid']})" if server else "server: none is running")
+    lines.append(
+        f"server: {server['url']} (process {server['pid']})" if server else "server: none is running"
+    )
     if not status["collections"]:
         lines.append("no collections yet: run `image-search index SOURCE`")
     for row in status["collections"]:
         mark = f"published as {status['collection']}" if row["name"] == status["published"] else row["state"]
         lines.append(f"{row['name']}: {row['count']} pictures, model {row['model']}, {mark}")
-        lines += [f"  quarantined ({f['reason']}): {f['uri']}: {f['error']}" for f in row["quarantine"][:SHOWN_FAILURES]]
+        lines += [
+            f"  quarantined ({f['reason']}): {f['uri']}: {f['error']}"
+            for f in row["quarantine"][:SHOWN_FAILURES]
+        ]
         if len(row["quarantine"]) > SHOWN_FAILURES:
             lines.append(f"  and {len(row['quarantine']) - SHOWN_FAILURES} more (--json shows all)")
     return "\n".join(lines)

@@ -40,7 +40,9 @@ class OpenClipEncoder:
         self._std = torch.tensor(spec.preprocess.std, device=self.device).view(1, 3, 1, 1) * 255
         probe = self.encode_texts(["a"])
         if probe.shape[1] != spec.dim:
-            raise ModelError(f"model {spec.name!r} gives {probe.shape[1]} dimensions, its configuration says {spec.dim}")
+            raise ModelError(
+                f"model {spec.name!r} gives {probe.shape[1]} dimensions, its configuration says {spec.dim}"
+            )
 
     @torch.inference_mode()
     def encode_texts(self, texts: Sequence[str]) -> Vectors:

@@ -12,7 +12,7 @@ import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import qdrant_edge as edge
@@ -25,7 +25,9 @@ from search_core.points import INTEGER_FIELDS, KEYWORD_FIELDS, Batch, Hit, Point
 from search_core.settings import StoreSettings
 from search_core.store import Collection, new_metadata
 
-HNSW = {"m": 16, "ef_construct": 128, "full_scan_threshold": 10_000}
+HNSW_M = 16
+HNSW_EF_CONSTRUCT = 128
+FULL_SCAN_KB = 10_000
 RETRY_PAUSE_S = 0.1
 OPTIMIZER = "search_core.edge_optimizer"
 
@@ -188,7 +190,9 @@ class EdgeStore:
         held = await self._open(name)
         if key not in held.shard.info().payload_schema:
             raise NotFoundError(f"no facet {key!r}: the collection has {', '.join(KEYWORD_FIELDS)}")
-        response = held.shard.facet(edge.FacetRequest(key=key, limit=limit, exact=True, filter=_filter(where)))
+        response = held.shard.facet(
+            edge.FacetRequest(key=key, limit=limit, exact=True, filter=_filter(where))
+        )
         return {str(hit.value): hit.count for hit in response.hits}
 
     async def unindexed(self, name: str) -> int:
@@ -311,7 +315,7 @@ async def _run_optimizer(path: str) -> None:
 def _config(dim: int) -> edge.EdgeConfig:
     return edge.EdgeConfig(
         vectors=edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine),
-        hnsw_config=edge.HnswIndexConfig(**HNSW),
+        hnsw_config=edge.HnswIndexConfig(HNSW_M, HNSW_EF_CONSTRUCT, FULL_SCAN_KB),
     )
 
 
@@ -323,7 +327,9 @@ def _condition(condition: Condition) -> edge.FieldCondition:
     if isinstance(condition, AnyOf):
         if len(condition.values) == 1:
             return edge.FieldCondition(key=condition.field, match=edge.MatchValue(condition.values[0]))
-        return edge.FieldCondition(key=condition.field, match=edge.MatchAny(list(condition.values)))
+        return edge.FieldCondition(
+            key=condition.field, match=edge.MatchAny(cast(list[str], list(condition.values)))
+        )
     return edge.FieldCondition(key=condition.field, range=edge.RangeFloat(**dict(condition.bounds)))
 
 

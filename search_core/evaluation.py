@@ -60,7 +60,11 @@ def _pair(path: Path, number: int, line: str) -> Pair:
         image, captions = value["image"], value["captions"]
     except (ValueError, TypeError, KeyError):
         raise UsageError(f'{path}, line {number}: needs {{"image": ..., "captions": [...]}}') from None
-    if not isinstance(image, str) or not isinstance(captions, list) or not all(isinstance(c, str) for c in captions):
+    if (
+        not isinstance(image, str)
+        or not isinstance(captions, list)
+        or not all(isinstance(c, str) for c in captions)
+    ):
         raise UsageError(f"{path}, line {number}: image is a string, captions a list of strings")
     return Pair(image, tuple(caption for caption in captions if caption.strip()))
 
@@ -68,8 +72,8 @@ def _pair(path: Path, number: int, line: str) -> Pair:
 def recall(ranks: Sequence[int] | Ranks) -> Recall:
     """Recall of queries whose right answer has these ranks, from 1."""
     values = np.asarray(ranks, dtype=np.int64)
-    shares = [float((values <= k).mean()) for k in (1, 5, 10)]
-    return Recall(*shares, float(np.median(values)))
+    first, five, ten = (float((values <= k).mean()) for k in (1, 5, 10))
+    return Recall(first, five, ten, float(np.median(values)))
 
 
 def rank_of_best(scores: npt.NDArray[np.float32], right: npt.NDArray[np.bool_]) -> Ranks:

@@ -70,7 +70,9 @@ class FakeEncoder:
         for word in words:
             if word not in COLOURS:
                 seed = int.from_bytes(hashlib.sha256(word.encode()).digest()[:8], "big")
-                vector += WORD_WEIGHT * np.random.default_rng(seed).normal(size=self.spec.dim).astype(np.float32)
+                vector += WORD_WEIGHT * np.random.default_rng(seed).normal(size=self.spec.dim).astype(
+                    np.float32
+                )
         return vector
 
     def _none(self) -> Vectors:

@@ -25,7 +25,10 @@ async def fetch_image(url: str, *, max_bytes: int, timeout_s: float, allow_priva
         FetchError: not http(s), not a public address, too large, too slow, or not answered with 200.
     """
     try:
-        async with asyncio.timeout(timeout_s), httpx.AsyncClient(trust_env=False, timeout=timeout_s) as client:
+        async with (
+            asyncio.timeout(timeout_s),
+            httpx.AsyncClient(trust_env=False, timeout=timeout_s) as client,
+        ):
             for _ in range(MAX_REDIRECTS + 1):
                 data, url = await _get(client, url, max_bytes, allow_private)
                 if data is not None:
@@ -44,7 +47,9 @@ async def _get(
     target = httpx.URL(url)
     if target.scheme not in {"http", "https"} or not target.host:
         raise FetchError("image_url must be an http or https URL")
-    address = await _public_address(target.host, target.port or (443 if target.scheme == "https" else 80), allow_private)
+    address = await _public_address(
+        target.host, target.port or (443 if target.scheme == "https" else 80), allow_private
+    )
     request = client.build_request(
         "GET",
         target.copy_with(host=address),

@@ -48,12 +48,12 @@ def parse_filter(raw: Mapping[str, Any] | None) -> Filter:
 def _condition(field: str, value: Any) -> Condition:
     if isinstance(value, (str, int, bool)):
         return AnyOf(field, (value,))
-    if isinstance(value, (list, tuple)) and value and all(isinstance(one, (str, int, bool)) for one in value):
+    if isinstance(value, (list, tuple)) and value and {type(one) for one in value} in ({str}, {int}):
         return AnyOf(field, tuple(value))
     if isinstance(value, Mapping) and value and all(_is_bound(key, one) for key, one in value.items()):
         return Between(field, tuple((key, float(one)) for key, one in value.items()))
     raise QueryError(
-        f"filter {field!r}: give a value, a list of values, or bounds such as {{'gte': 640}} ({', '.join(BOUNDS)})"
+        f"filter {field!r}: give a value, a list of texts or of whole numbers, or bounds such as {{'gte': 640}} ({', '.join(BOUNDS)})"
     )
 
 

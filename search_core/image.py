@@ -60,7 +60,14 @@ def decode_rgb(data: bytes, limits: ImageSettings, *, min_side: int | None = Non
             return _convert(image, width, height, min_side)
         except ImageError:
             raise
-        except (OSError, ValueError, SyntaxError, EOFError, ZeroDivisionError, Image.DecompressionBombError) as error:
+        except (
+            OSError,
+            ValueError,
+            SyntaxError,
+            EOFError,
+            ZeroDivisionError,
+            Image.DecompressionBombError,
+        ) as error:
             raise _damage(error) from None
         except Exception as error:  # decoders of rare formats raise anything on damaged input
             raise ImageError("unreadable", f"the picture cannot be decoded ({_line(error)})") from None

@@ -165,7 +165,12 @@ def _open_clip_spec(name: str, architecture: str, pretrained: str) -> ModelSpec:
             f"unknown model {name!r}: {pretrained!r} is no file, and no weights of {architecture} (known: {known})"
         )
     return ModelSpec(
-        name, architecture, pretrained, f"open_clip:{pretrained}", dim, _preprocess(tagged.get("size", size), tagged)
+        name,
+        architecture,
+        pretrained,
+        f"open_clip:{pretrained}",
+        dim,
+        _preprocess(tagged.get("size", size), tagged),
     )
 
 

@@ -44,7 +44,9 @@ class OwnedStore:
             except RayTaskError as error:
                 raise error.cause from None
             except RayActorError:
-                raise StoreUnavailableError("the process that holds the store has ended: start it again") from None
+                raise StoreUnavailableError(
+                    "the process that holds the store has ended: start it again"
+                ) from None
 
         return method
 

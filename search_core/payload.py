@@ -113,7 +113,9 @@ def _columns(extra: Mapping[str, Any]) -> Payload:
     """Source columns as plain JSON values."""
     plain = ((str(name), _plain(value)) for name, value in extra.items())
     return {
-        (RENAMED_PREFIX + name if name in RESERVED else name): value for name, value in plain if value is not None
+        (RENAMED_PREFIX + name if name in RESERVED else name): value
+        for name, value in plain
+        if value is not None
     }
 
 

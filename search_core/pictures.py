@@ -5,8 +5,9 @@ from __future__ import annotations
 import hashlib
 import io
 import os
+import threading
 from pathlib import Path
-from urllib.parse import unquote, urlsplit
+from urllib.parse import unquote_to_bytes, urlsplit
 
 from PIL import Image
 from pyarrow import fs
@@ -27,7 +28,7 @@ def is_remote(uri: str) -> bool:
 def local_path(uri: str) -> Path | None:
     """The file behind a `file://` URI, or None for another kind."""
     parts = urlsplit(uri)
-    return Path(unquote(parts.path)) if parts.scheme == "file" else None
+    return Path(os.fsdecode(unquote_to_bytes(parts.path))) if parts.scheme == "file" else None
 
 
 def file_uri(path: Path) -> str:
@@ -78,16 +79,34 @@ class ThumbnailCache:
         Raises:
             NotFoundError: the picture is not there any more, or is no picture now.
         """
-        key = hashlib.sha256(f"{uri}\n{version}\n{self._limits.thumbnail_px}".encode()).hexdigest()
-        path = self._folder / key[:2] / f"{key}.jpg"
-        if path.is_file():
-            return path.read_bytes()
+        return self.find(uri, version) or self.make(uri, version, read_picture(uri))
+
+    def find(self, uri: str, version: str) -> bytes | None:
+        """The thumbnail, if it was made before."""
+        path = self._path(uri, version)
+        return path.read_bytes() if path.is_file() else None
+
+    def make(self, uri: str, version: str, data: bytes) -> bytes:
+        """Makes and keeps the thumbnail of a picture file's bytes.
+
+        Raises:
+            NotFoundError: they are no picture.
+        """
         try:
-            thumbnail = make_thumbnail(read_picture(uri), self._limits)
+            thumbnail = make_thumbnail(data, self._limits)
         except ImageError as error:
             raise NotFoundError(f"no thumbnail of {uri}: {error}") from None
+        path = self._path(uri, version)
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = path.with_name(f"{path.name}.{os.getpid()}.tmp")
+        temporary = path.with_name(f"{path.name}.{os.getpid()}.{threading.get_ident()}.tmp")
         temporary.write_bytes(thumbnail)
         temporary.replace(path)
         return thumbnail
+
+    def forget(self, uri: str, version: str) -> None:
+        """Deletes the thumbnail of a picture that is no longer indexed."""
+        self._path(uri, version).unlink(missing_ok=True)
+
+    def _path(self, uri: str, version: str) -> Path:
+        key = hashlib.sha256(f"{uri}\n{version}\n{self._limits.thumbnail_px}".encode()).hexdigest()
+        return self._folder / key[:2] / f"{key}.jpg"

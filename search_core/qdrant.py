@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 from urllib.parse import urlsplit
 
 import grpc
@@ -112,7 +112,9 @@ class QdrantStore:
         if not len(batch.ids):
             return
         points = models.Batch(
-            ids=list(batch.ids), vectors=batch.vectors.tolist(), payloads=[dict(one) for one in batch.payloads]
+            ids=list(batch.ids),
+            vectors=batch.vectors.tolist(),
+            payloads=[dict(one) for one in batch.payloads],
         )
         await self._call(self._client.upsert(name, points, wait=True))
 
@@ -207,7 +209,9 @@ class QdrantStore:
         while True:
             info = await self._call(self._client.get_collection(name))
             if info.status == models.CollectionStatus.RED:
-                raise StoreError(f"collection {name}: the server's optimizer failed ({info.optimizer_status})")
+                raise StoreError(
+                    f"collection {name}: the server's optimizer failed ({info.optimizer_status})"
+                )
             if info.status != models.CollectionStatus.YELLOW:
                 return
             await asyncio.sleep(OPTIMIZE_POLL_S)
@@ -224,11 +228,15 @@ class QdrantStore:
         try:
             return await call
         except grpc.aio.AioRpcError as error:
-            raise self._error(error.code() == grpc.StatusCode.NOT_FOUND, error.code().name, error.details()) from None
+            raise self._error(
+                error.code() == grpc.StatusCode.NOT_FOUND, error.code().name, error.details()
+            ) from None
         except UnexpectedResponse as error:
             raise self._error(error.status_code == 404, str(error.status_code), error.reason_phrase) from None
         except (ResponseHandlingException, OSError) as error:
-            raise StoreUnavailableError(f"the Qdrant server at {self._url} does not answer: {error}") from None
+            raise StoreUnavailableError(
+                f"the Qdrant server at {self._url} does not answer: {error}"
+            ) from None
         except ValueError as error:  # the in-memory client's way of saying that a collection is missing
             if "not found" in str(error):
                 raise NotFoundError(f"Qdrant: {error}") from None
@@ -250,8 +258,12 @@ def _filter(where: Filter) -> models.Filter | None:
 def _condition(condition: Condition) -> models.FieldCondition:
     if isinstance(condition, AnyOf):
         if len(condition.values) == 1:
-            return models.FieldCondition(key=condition.field, match=models.MatchValue(value=condition.values[0]))
-        return models.FieldCondition(key=condition.field, match=models.MatchAny(any=list(condition.values)))  # type: ignore[arg-type]
+            return models.FieldCondition(
+                key=condition.field, match=models.MatchValue(value=condition.values[0])
+            )
+        return models.FieldCondition(
+            key=condition.field, match=models.MatchAny(any=cast(list[str], list(condition.values)))
+        )
     return models.FieldCondition(key=condition.field, range=models.Range(**dict(condition.bounds)))
 
 

@@ -47,7 +47,9 @@ class Term(Model):
 
     text: str | None = Field(None, max_length=MAX_TEXT_CHARS, description="words that describe the picture")
     image_base64: str | None = Field(None, description="a compressed picture file, base64", repr=False)
-    image_url: str | None = Field(None, max_length=4_096, description="http(s) URL of a picture; fetched once")
+    image_url: str | None = Field(
+        None, max_length=4_096, description="http(s) URL of a picture; fetched once"
+    )
     image_id: PointId | None = Field(None, description="id of an indexed picture")
     weight: Annotated[Finite, Field(ge=-1.0, le=1.0)] = Field(
         1.0, description="share of this term, from -1 to 1; below 0 it pushes results away"
@@ -82,8 +84,12 @@ class SearchRequest(Model):
     """A query: terms, feedback, filter and what part of the answer to return."""
 
     terms: list[Term] = Field(default_factory=list, max_length=MAX_TERMS)
-    like: list[PointId] = Field(default_factory=list, max_length=MAX_FEEDBACK, description="ids that are right")
-    dislike: list[PointId] = Field(default_factory=list, max_length=MAX_FEEDBACK, description="ids that are wrong")
+    like: list[PointId] = Field(
+        default_factory=list, max_length=MAX_FEEDBACK, description="ids that are right"
+    )
+    dislike: list[PointId] = Field(
+        default_factory=list, max_length=MAX_FEEDBACK, description="ids that are wrong"
+    )
     filter: dict[str, Any] = Field(
         default_factory=dict,
         description="payload field to value, list of values, or bounds (gt, gte, lt, lte)",
@@ -95,7 +101,9 @@ class SearchRequest(Model):
     min_relevance: Finite | None = Field(None, description="reserved; relevance is not calibrated yet")
     collapse_duplicates: bool = Field(False, description="reserved; near-duplicates are not collapsed yet")
     explain: bool = Field(False, description="say what each term contributed to each hit")
-    collection: str | None = Field(None, min_length=1, max_length=200, description="default: the published one")
+    collection: str | None = Field(
+        None, min_length=1, max_length=200, description="default: the published one"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> Self:

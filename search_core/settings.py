@@ -37,13 +37,17 @@ class StoreSettings(Group):
     """Where the vectors are."""
 
     path: Path = Field(Path(".image-search"), description="folder of the embedded store, and of local state")
-    qdrant_url: str | None = Field(None, description="URL of a Qdrant server, used instead of the embedded store")
+    qdrant_url: str | None = Field(
+        None, description="URL of a Qdrant server, used instead of the embedded store"
+    )
     qdrant_api_key: str | None = Field(None, description="API key of the Qdrant server", repr=False)
     qdrant_grpc_port: int = Field(6334, description="gRPC port of the Qdrant server")
     collection: str = Field(
         "images", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="name that readers use; an alias"
     )
-    lock_timeout_s: float = Field(15.0, ge=0, description="how long to wait for an embedded store that is held")
+    lock_timeout_s: float = Field(
+        15.0, ge=0, description="how long to wait for an embedded store that is held"
+    )
     timeout_s: float = Field(30.0, gt=0, description="time limit of one call to a Qdrant server")
     optimize_after: int = Field(
         10_000, ge=1, description="vectors outside the HNSW index before an index run rebuilds it"
@@ -53,7 +57,9 @@ class StoreSettings(Group):
 class ModelSettings(Group):
     """Which encoder, and where it runs."""
 
-    name: str = Field("builtin", description="builtin, ARCH/PRETRAINED, ARCH/path, hf-hub:org/name, local-dir:path")
+    name: str = Field(
+        "builtin", description="builtin, ARCH/PRETRAINED, ARCH/path, hf-hub:org/name, local-dir:path"
+    )
     device: str = Field("auto", description="auto, cpu, cuda, cuda:0, mps")
     precision: Literal["auto", "fp32", "fp16", "bf16"] = Field(
         "auto", description="of the weights; auto takes what the device computes fast"

@@ -1,0 +1,155 @@
+"""`image-search eval`: recall of the product's own query path over its own index."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from cli.local_search import local_service
+from cli.stores import command_store
+from search_core.errors import UsageError
+from search_core.evaluation import Pair, rank_of_best, read_pairs, recall
+from search_core.points import Vectors
+from search_core.query import SearchRequest
+from search_core.settings import Settings
+from search_core.store import Store, published
+from serve_app.service import SearchService
+
+PAGE = 1_000
+TOP = 10
+
+
+@dataclass(frozen=True)
+class _Gallery:
+    """The pictures that are ranked. `vectors` is float32 [n, dim]; `whole` if it is the whole collection."""
+
+    ids: list[str]
+    uris: list[str]
+    names: list[str]
+    vectors: Vectors
+    whole: bool
+
+
+def run(settings: Settings, file: Path, gallery: str) -> dict[str, Any]:
+    """The contract's figures for the pairs in `file`.
+
+    Raises:
+        UsageError: the file is not as it should be, or names no picture of the collection.
+    """
+    return asyncio.run(_evaluate(settings, read_pairs(file), gallery))
+
+
+async def _evaluate(settings: Settings, pairs: Sequence[Pair], kind: str) -> dict[str, Any]:
+    async with command_store(settings) as store:
+        collection = await published(store, settings.store.collection)
+        gallery = await _read_gallery(store, collection.name, pairs, only_named=kind == "named")
+        places = _places(gallery)
+        found = [
+            (places[pair.image], pair.captions) for pair in pairs if pair.image in places and pair.captions
+        ]
+        if not found:
+            raise UsageError("the collection has none of the images that the file names")
+        service, encoders = await local_service(store, settings)
+        texts = list(dict.fromkeys(caption.strip() for _, captions in found for caption in captions))
+        tops = {
+            text: await _top(service, text, gallery) for text in tqdm(texts, unit=" queries", disable=None)
+        }
+    vectors = np.stack([encoders.texts[text] for text in texts])
+    return _figures(found, texts, tops, vectors, gallery)
+
+
+def _figures(
+    found: Sequence[tuple[int, Sequence[str]]],
+    texts: Sequence[str],
+    tops: dict[str, list[str]],
+    vectors: Vectors,
+    gallery: _Gallery,
+) -> dict[str, Any]:
+    scores = vectors @ gallery.vectors.T
+    row = {text: index for index, text in enumerate(texts)}
+    queries = [(row[caption.strip()], image) for image, captions in found for caption in captions]
+    right = np.zeros((len(queries), len(gallery.ids)), dtype=bool)
+    right[np.arange(len(queries)), [image for _, image in queries]] = True
+    exact_ranks = rank_of_best(scores[[text for text, _ in queries]], right)
+    store_ranks = [_rank_in(tops[texts[text]], gallery.ids[image]) for text, image in queries]
+
+    image_rows = [image for image, _ in found]
+    own = np.zeros((len(found), len(texts)), dtype=bool)
+    for index, (_, captions) in enumerate(found):
+        own[index, [row[caption.strip()] for caption in captions]] = True
+    image_ranks = rank_of_best(scores.T[image_rows], own)
+
+    best = np.argsort(-scores, axis=1, kind="stable")[:, :TOP]
+    overlap = [
+        len({gallery.ids[i] for i in best[index]} & set(tops[text])) / best.shape[1]
+        for index, text in enumerate(texts)
+    ]
+    to_image = recall(store_ranks).to_dict()
+    to_image["median_rank"] = float(np.median(exact_ranks))
+    return {
+        "text_to_image": to_image,
+        "image_to_text": recall(image_ranks).to_dict(),
+        "ann_recall_at_10": float(np.mean(overlap)),
+        "images": len(found),
+        "captions": len(queries),
+    }
+
+
+def _rank_in(ids: Sequence[str], id: str) -> int:
+    """The rank of an id among the first that the store gave; beyond them it only counts as not found."""
+    return ids.index(id) + 1 if id in ids else TOP + 1
+
+
+async def _top(service: SearchService, text: str, gallery: _Gallery) -> list[str]:
+    request = SearchRequest.model_validate(
+        {"terms": [{"text": text}], "limit": TOP, "filter": {} if gallery.whole else {"uri": gallery.uris}}
+    )
+    return [hit.id for hit in (await service.search(request)).hits]
+
+
+async def _read_gallery(store: Store, name: str, pairs: Sequence[Pair], *, only_named: bool) -> _Gallery:
+    wanted = {pair.image for pair in pairs}
+    ids, uris, names, vectors = [], [], [], []
+    after: str | None = None
+    total = 0
+    while True:
+        points, after = await store.scroll(
+            name, after=after, limit=PAGE, fields=("uri", "file_name"), with_vectors=True
+        )
+        total += len(points)
+        for point in points:
+            uri, file_name = str(point.payload["uri"]), str(point.payload["file_name"])
+            if point.vector is not None and (not only_named or uri in wanted or file_name in wanted):
+                ids.append(point.id)
+                uris.append(uri)
+                names.append(file_name)
+                vectors.append(point.vector)
+        if after is None:
+            break
+    if not ids:
+        raise UsageError("the collection has none of the images that the file names")
+    return _Gallery(ids, uris, names, np.stack(vectors), len(ids) == total)
+
+
+def _places(gallery: _Gallery) -> dict[str, int]:
+    """URI, and file name where it is unique, to the row of the gallery."""
+    places = {name: row for row, name in enumerate(gallery.names)}
+    places.update((uri, row) for row, uri in enumerate(gallery.uris))
+    return places
+
+
+def to_text(result: dict[str, Any]) -> str:
+    """The figures in a few lines."""
+    lines = [f"{result['images']} images, {result['captions']} captions"]
+    for key, title in (("text_to_image", "text to image"), ("image_to_text", "image to text")):
+        one = result[key]
+        shares = "  ".join(f"R@{k} {100 * one[f'recall_at_{k}']:.1f} %" for k in (1, 5, 10))
+        lines.append(f"{title}: {shares}  median rank {one['median_rank']:g}")
+    lines.append(f"ANN against exact: recall at 10 {100 * result['ann_recall_at_10']:.2f} %")
+    return "\n".join(lines)

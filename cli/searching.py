@@ -1,0 +1,87 @@
+"""`image-search search`: by the running server if there is one, else in this process."""
+
+from __future__ import annotations
+
+import asyncio
+import base64
+from pathlib import Path
+from typing import Any
+
+import httpx
+from pydantic import ValidationError
+
+from cli.stores import command_store
+from search_core.errors import QueryError, SearchError, StoreUnavailableError, UsageError
+from search_core.query import SearchRequest
+from search_core.server_file import RunningServer, find_server
+from search_core.settings import Settings
+
+WITHOUT_WEIGHT = -0.5
+SERVER_TIMEOUT_S = 60.0
+
+
+def run(
+    settings: Settings, *, text: str | None, image: Path | None, without: str | None, limit: int
+) -> list[dict[str, Any]]:
+    """The hits, best first, as the HTTP contract has them.
+
+    Raises:
+        SearchError: of the kind that says what is wrong.
+    """
+    request = _request(text, image, without, limit, settings)
+    server = find_server(settings.store.path) if settings.store.qdrant_url is None else None
+    if server is not None:
+        return _ask(server, request, settings)
+    return asyncio.run(_search_here(request, settings))
+
+
+def _request(
+    text: str | None, image: Path | None, without: str | None, limit: int, settings: Settings
+) -> SearchRequest:
+    terms: list[dict[str, Any]] = []
+    if text is not None:
+        terms.append({"text": text})
+    if image is not None:
+        terms.append({"image_base64": base64.b64encode(_read(image, settings)).decode("ascii")})
+    if without is not None:
+        terms.append({"text": without, "weight": WITHOUT_WEIGHT})
+    if text is None and image is None:
+        raise UsageError("say what to search for: TEXT, --image FILE, or both")
+    try:
+        return SearchRequest.model_validate({"terms": terms, "limit": limit})
+    except ValidationError as error:
+        first = error.errors()[0]
+        raise QueryError(f"{first['loc'][-1]}: {first['msg'].removeprefix('Value error, ')}") from None
+
+
+def _read(path: Path, settings: Settings) -> bytes:
+    try:
+        if path.stat().st_size > settings.image.max_image_mb * 1e6:
+            raise UsageError(f"{path} is larger than the limit of {settings.image.max_image_mb:g} MB")
+        return path.read_bytes()
+    except OSError as error:
+        raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
+
+
+def _ask(server: RunningServer, request: SearchRequest, settings: Settings) -> list[dict[str, Any]]:
+    body = request.model_dump(exclude_defaults=True)
+    body["limit"] = request.limit
+    body["collection"] = settings.store.collection
+    try:
+        answer = httpx.post(f"{server.url}/api/search", json=body, timeout=SERVER_TIMEOUT_S, trust_env=False)
+        document = answer.json()
+    except (httpx.HTTPError, ValueError) as error:
+        raise StoreUnavailableError(f"the server at {server.url} does not answer: {error}") from None
+    if answer.status_code != httpx.codes.OK:
+        raise SearchError(str(document.get("detail") or document.get("title") or answer.reason_phrase))
+    hits: list[dict[str, Any]] = document["hits"]
+    return hits
+
+
+async def _search_here(request: SearchRequest, settings: Settings) -> list[dict[str, Any]]:
+    from cli.local_search import local_service
+
+    async with command_store(settings) as store:
+        service, _ = await local_service(store, settings)
+        response = await service.search(request)
+    return [hit.model_dump() for hit in response.hits]

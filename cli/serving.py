@@ -1,0 +1,52 @@
+"""`image-search serve` and `image-search demo`."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from search_core.errors import ModelMismatchError, UsageError
+from search_core.settings import Settings, load_settings
+
+SAMPLES = Path(__file__).resolve().parent.parent / "samples"
+
+
+def run(settings: Settings) -> None:
+    """Serves until SIGINT or SIGTERM.
+
+    Raises:
+        SearchError: the port is taken, the store is held, or the collection's model is not at hand.
+    """
+    from cluster import load
+    from serve_app.server import run_server
+
+    run_server(settings, load("local"))
+
+
+def run_demo(port: int | None, store: Path | None) -> None:
+    """Indexes the samples into a store of their own, if need be, and serves it.
+
+    Raises:
+        SearchError: as `run`, or the samples are not there.
+    """
+    from cli.indexing import run as run_index
+    from serve_app.server import check_port
+
+    settings = load_settings()
+    own = settings.store.path.with_name(settings.store.path.name + "-demo")
+    changes = {
+        "store": {"path": store or own, "qdrant_url": None},
+        "serve": {"port": port or settings.serve.port},
+    }
+    settings = settings.changed(changes)
+    if not SAMPLES.is_dir():
+        raise UsageError("the sample pictures are part of the source checkout: run the demo from there")
+    check_port(settings.serve.host, settings.serve.port)
+    click.echo("Indexing the sample pictures ...", err=True)
+    try:
+        report = run_index(settings, [str(SAMPLES)], delete_missing=True)
+    except ModelMismatchError:  # another version of the model made the demo's collection
+        report = run_index(settings, [str(SAMPLES)], rebuild=True)
+    click.echo(f"{report.seen} pictures, {report.added} new. Starting the servers ...", err=True)
+    run(settings)
