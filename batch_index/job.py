@@ -16,7 +16,6 @@ from tqdm import tqdm
 from batch_index import plan as planning
 from batch_index.captions import Captions
 from batch_index.copies import write_copies
-from batch_index.means import measure_means
 from batch_index.plan import Plan, make_plan
 from batch_index.quarantine import Quarantine
 from batch_index.report import IndexReport
@@ -205,6 +204,8 @@ class _Job:
             await self._target.optimize(name)
         measured = int(collection.metadata.get("means_count", 0))
         if collection.count and not measured / MEANS_STALE <= collection.count <= measured * MEANS_STALE:
+            from batch_index.means import measure_means
+
             means = await measure_means(self._target, name, self._spec, self._settings.model)
             await self._target.annotate(name, {"means": means, "means_count": collection.count})
         await self._target.annotate(name, {"last_run": report.to_dict(), "count": collection.count})

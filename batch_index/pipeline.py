@@ -13,9 +13,11 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext
+from ray.exceptions import RayError
 
 from batch_index import plan
 from batch_index.stages import Decode, Embed, Write
+from search_core.errors import SearchError
 from search_core.model import ModelSpec
 from search_core.settings import Settings
 from search_core.store import Store
@@ -79,9 +81,22 @@ def run_pipeline(
             num_cpus=WRITER_CPUS,
         )
     )
-    for batch in acknowledged.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-        for row in zip(batch["uri"], batch["version"], batch["reason"], batch["error"], strict=True):
-            yield Acknowledged(*(str(value) for value in row))
+    try:
+        for batch in acknowledged.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
+            for row in zip(batch["uri"], batch["version"], batch["reason"], batch["error"], strict=True):
+                yield Acknowledged(*(str(value) for value in row))
+    except RayError as error:
+        raise _own_error(error) from error
+
+
+def _own_error(error: BaseException) -> BaseException:
+    """This project's error inside Ray's wrapping of it, or what there is."""
+    inner: BaseException | None = error
+    while inner is not None:
+        if isinstance(inner, SearchError) and not isinstance(inner, RayError):
+            return inner
+        inner = getattr(inner, "cause", None) or inner.__cause__
+    return error
 
 
 def _call(stage: Decode, batch: dict[str, Any]) -> dict[str, Any]:
@@ -119,5 +134,4 @@ def _quieten() -> None:
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
-    for name in ("ray.data", "ray.data._internal.execution.streaming_executor"):
-        logging.getLogger(name).setLevel(logging.ERROR)
+    logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised

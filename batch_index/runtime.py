@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -29,11 +30,27 @@ def ray_runtime(address: str | None, cpus: float) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's C++ notes on stderr are not for our users
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        _connect(address, cpus)
+        with _silent_stderr():
+            _connect(address, cpus)
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which exits without cleaning up
         yield
     finally:
         ray.shutdown()
+
+
+@contextmanager
+def _silent_stderr() -> Iterator[None]:
+    """Keeps what Ray's C++ core writes while it starts from our users; failures are exceptions all the same."""
+    sys.stderr.flush()
+    kept = os.dup(2)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 2)
+    try:
+        yield
+    finally:
+        os.dup2(kept, 2)
+        os.close(kept)
+        os.close(nowhere)
 
 
 def _connect(address: str | None, cpus: float) -> None:

@@ -63,9 +63,7 @@ class Decode:
             "error": np.array([error for _, _, _, error in done]),
         }
 
-    def _one(
-        self, uri: str, path: str, version: str, description: str
-    ) -> tuple[Pixels | None, str, str, str]:
+    def _one(self, uri: str, version: str, description: str) -> tuple[Pixels | None, str, str, str]:
         try:
             data = self._read(uri)
             image = decode_rgb(data, self._limits, min_side=max(self._preprocess.size))

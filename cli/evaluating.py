@@ -7,19 +7,20 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from tqdm import tqdm
 
-from cli.local_search import local_service
+from cli.local_search import LocalSearch, local_search
 from cli.stores import command_store
 from search_core.errors import UsageError
 from search_core.evaluation import Pair, rank_of_best, read_pairs, recall
+from search_core.filters import AnyOf
 from search_core.points import Vectors
-from search_core.query import SearchRequest
 from search_core.settings import Settings
 from search_core.store import Store, published
-from serve_app.service import SearchService
+from serve_app.messages import Encoded, TermVector, VectorQuery
 
 PAGE = 1_000
 TOP = 10
@@ -31,7 +32,6 @@ class _Gallery:
 
     ids: list[str]
     uris: list[str]
-    names: list[str]
     vectors: Vectors
     whole: bool
 
@@ -55,12 +55,14 @@ async def _evaluate(settings: Settings, pairs: Sequence[Pair], kind: str) -> dic
         ]
         if not found:
             raise UsageError("the collection has none of the images that the file names")
-        service, encoders = await local_service(store, settings)
+        search = await local_search(store, settings)
         texts = list(dict.fromkeys(caption.strip() for _, captions in found for caption in captions))
+        encoded = {text: await search.encoders.encode_text(text) for text in texts}
         tops = {
-            text: await _top(service, text, gallery) for text in tqdm(texts, unit=" queries", disable=None)
+            text: await _top(search, encoded[text], gallery)
+            for text in tqdm(texts, unit=" queries", disable=None)
         }
-    vectors = np.stack([encoders.texts[text] for text in texts])
+    vectors = np.stack([encoded[text].vector for text in texts])
     return _figures(found, texts, tops, vectors, gallery)
 
 
@@ -106,42 +108,47 @@ def _rank_in(ids: Sequence[str], id: str) -> int:
     return ids.index(id) + 1 if id in ids else TOP + 1
 
 
-async def _top(service: SearchService, text: str, gallery: _Gallery) -> list[str]:
-    request = SearchRequest.model_validate(
-        {"terms": [{"text": text}], "limit": TOP, "filter": {} if gallery.whole else {"uri": gallery.uris}}
+async def _top(search: LocalSearch, encoded: Encoded, gallery: _Gallery) -> list[str]:
+    """The ids that the server's retrieval gives first among the gallery."""
+    query = VectorQuery(
+        terms=(TermVector("text", "text", 1.0, encoded.vector),),
+        fingerprint=encoded.fingerprint,
+        where=() if gallery.whole else (AnyOf("uri", tuple(gallery.uris)),),
+        limit=TOP,
     )
-    return [hit.id for hit in (await service.search(request)).hits]
+    return [hit.id for hit in (await search.retrieval.search(query)).hits]
 
 
 async def _read_gallery(store: Store, name: str, pairs: Sequence[Pair], *, only_named: bool) -> _Gallery:
     wanted = {pair.image for pair in pairs}
-    ids, uris, names, vectors = [], [], [], []
+    ids, uris, vectors = [], [], []
     after: str | None = None
     total = 0
     while True:
-        points, after = await store.scroll(
-            name, after=after, limit=PAGE, fields=("uri", "file_name"), with_vectors=True
-        )
+        points, after = await store.scroll(name, after=after, limit=PAGE, fields=("uri",), with_vectors=True)
         total += len(points)
         for point in points:
-            uri, file_name = str(point.payload["uri"]), str(point.payload["file_name"])
-            if point.vector is not None and (not only_named or uri in wanted or file_name in wanted):
+            uri = str(point.payload["uri"])
+            if point.vector is not None and (not only_named or not wanted.isdisjoint(_names(uri))):
                 ids.append(point.id)
                 uris.append(uri)
-                names.append(file_name)
                 vectors.append(point.vector)
         if after is None:
             break
     if not ids:
         raise UsageError("the collection has none of the images that the file names")
-    return _Gallery(ids, uris, names, np.stack(vectors), len(ids) == total)
+    return _Gallery(ids, uris, np.stack(vectors), len(ids) == total)
 
 
 def _places(gallery: _Gallery) -> dict[str, int]:
-    """URI, and file name where it is unique, to the row of the gallery."""
-    places = {name: row for row, name in enumerate(gallery.names)}
-    places.update((uri, row) for row, uri in enumerate(gallery.uris))
-    return places
+    """Each name of each picture to its row of the gallery."""
+    return {name: row for row, uri in enumerate(gallery.uris) for name in _names(uri)}
+
+
+def _names(uri: str) -> list[str]:
+    """What a file of pairs may call a picture: its URI, its file name, or the end of its path."""
+    parts = unquote(urlsplit(uri).path).strip("/").split("/")
+    return [uri, *("/".join(parts[start:]) for start in range(len(parts)))]
 
 
 def to_text(result: dict[str, Any]) -> str:

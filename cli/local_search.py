@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import numpy as np
 
 from search_core.encoder import Encoder, load_encoder
 from search_core.model import resolve_model
-from search_core.points import Vectors
 from search_core.preprocess import pixels_of
 from search_core.settings import Settings
 from search_core.store import Store, published
@@ -16,18 +17,16 @@ from serve_app.service import SearchService
 
 
 class LocalEncoders:
-    """Encodes for one `SearchService`; `texts` keeps the vectors of all texts it was asked for."""
+    """Encodes for one `SearchService`."""
 
     def __init__(self, encoder: Encoder, settings: Settings) -> None:
         self._encoder = encoder
         self._settings = settings
         self._fingerprint = encoder.spec.fingerprint
-        self.texts: dict[str, Vectors] = {}
 
     async def encode_text(self, text: str) -> Encoded:
         """The vector of one text."""
-        vector = self.texts[text] = self._encoder.encode_texts([text])[0]
-        return Encoded(vector, self._fingerprint)
+        return Encoded(self._encoder.encode_texts([text])[0], self._fingerprint)
 
     async def encode_image(self, data: bytes) -> Encoded:
         """The vector of one picture file."""
@@ -35,8 +34,17 @@ class LocalEncoders:
         return Encoded(self._encoder.encode_pixels(pixels[np.newaxis])[0], self._fingerprint)
 
 
-async def local_service(store: Store, settings: Settings) -> tuple[SearchService, LocalEncoders]:
-    """A search service over `store`, with the encoder that its published collection was made by.
+@dataclass(frozen=True)
+class LocalSearch:
+    """The parts of a server that answer queries."""
+
+    service: SearchService
+    encoders: LocalEncoders
+    retrieval: Retrieval
+
+
+async def local_search(store: Store, settings: Settings) -> LocalSearch:
+    """Search over `store`, with the encoder that its published collection was made by.
 
     Raises:
         NotFoundError: nothing is published.
@@ -48,4 +56,5 @@ async def local_service(store: Store, settings: Settings) -> tuple[SearchService
     collection.require(spec)
     encoders = LocalEncoders(load_encoder(spec, settings.model), settings)
     retrieval = Retrieval(store, alias)
-    return SearchService(spec, settings, encoders.encode_text, encoders.encode_image, retrieval), encoders
+    service = SearchService(spec, settings, encoders.encode_text, encoders.encode_image, retrieval)
+    return LocalSearch(service, encoders, retrieval)

@@ -79,9 +79,9 @@ def _ask(server: RunningServer, request: SearchRequest, settings: Settings) -> l
 
 
 async def _search_here(request: SearchRequest, settings: Settings) -> list[dict[str, Any]]:
-    from cli.local_search import local_service
+    from cli.local_search import local_search
 
     async with command_store(settings) as store:
-        service, _ = await local_service(store, settings)
-        response = await service.search(request)
+        search = await local_search(store, settings)
+        response = await search.service.search(request)
     return [hit.model_dump() for hit in response.hits]

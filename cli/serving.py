@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import click
 
@@ -31,18 +32,18 @@ def run_demo(port: int | None, store: Path | None) -> None:
         SearchError: as `run`, or the samples are not there.
     """
     from cli.indexing import run as run_index
-    from serve_app.server import check_port
+    from serve_app.local_port import require_free_port
 
     settings = load_settings()
     own = settings.store.path.with_name(settings.store.path.name + "-demo")
-    changes = {
+    changes: dict[str, dict[str, Any]] = {
         "store": {"path": store or own, "qdrant_url": None},
         "serve": {"port": port or settings.serve.port},
     }
     settings = settings.changed(changes)
     if not SAMPLES.is_dir():
         raise UsageError("the sample pictures are part of the source checkout: run the demo from there")
-    check_port(settings.serve.host, settings.serve.port)
+    require_free_port(settings.serve.host, settings.serve.port)
     click.echo("Indexing the sample pictures ...", err=True)
     try:
         report = run_index(settings, [str(SAMPLES)], delete_missing=True)
