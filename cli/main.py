@@ -18,6 +18,12 @@ from search_core.settings import Settings, load_settings
 
 OK, FAILURE, WRONG_USE = 0, 1, 2
 DEBUG_VARIABLE = "IMAGE_SEARCH_DEBUG"
+ENVIRONMENT = {
+    "RAY_AUTH_MODE": "token",  # Ray's ports are open on all interfaces; and who joins a server's Ray must know the mode
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}
+"""What our commands set for the libraries, unless the user has; they read it when they are imported."""
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
@@ -29,7 +35,8 @@ def main() -> None:
         signal.SIGTERM,
     ):  # SIGINT too: asyncio's own handler would wait for an await
         signal.signal(number, _stop)
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    for name, value in ENVIRONMENT.items():
+        os.environ.setdefault(name, value)
     try:
         sys.exit(cli(standalone_mode=False) or OK)
     except click.exceptions.Exit as stop:
