@@ -37,36 +37,37 @@ class Captions:
         Raises:
             UsageError: the named file cannot be read, or a line is not of the form above.
         """
-        self._lines: dict[str, Description] = {}
+        self._named = None if named is None else _read(named)
         self._roots = [source.folder() for source in sources]
         if named is not None:
-            if not named.is_file():
-                raise UsageError(f"captions file {named} does not exist")
             self._roots.append(named.absolute().parent)
-            self._read(named)
-            return
-        for root in dict.fromkeys(self._roots):
-            if (root / SIDECAR).is_file():
-                self._read(root / SIDECAR)
+        self._sidecars = {
+            root: _read(root / SIDECAR) for root in self._roots if named is None and (root / SIDECAR).is_file()
+        }
 
     def of(self, file: SourceFile) -> Description:
         """The description of a file, empty if there is none."""
         path = file.path.absolute()
-        names = [str(path.relative_to(root)) for root in self._roots if root in path.parents]
-        for name in (*names, file.path.name):
-            if found := self._lines.get(name):
+        above = [root for root in self._roots if root in path.parents]
+        for root in above:
+            lines = self._sidecars.get(root, {}) if self._named is None else self._named
+            if found := lines.get(str(path.relative_to(root))):
+                return found
+        for lines in [self._sidecars.get(root, {}) for root in above] if self._named is None else [self._named]:
+            if found := lines.get(path.name):
                 return found
         return _text_sidecar(file.path.with_suffix(".txt"))
 
-    def _read(self, path: Path) -> None:
-        try:
-            lines = path.read_text(encoding="utf-8").splitlines()
-        except (OSError, UnicodeDecodeError) as error:
-            raise UsageError(f"captions file {path} cannot be read: {error}") from None
-        for number, line in enumerate(lines, 1):
-            if line.strip():
-                name, description = _parse(path, number, line)
-                self._lines[name] = description
+
+def _read(path: Path) -> dict[str, Description]:
+    """Descriptions by what the lines of a captions file call their picture."""
+    if not path.is_file():
+        raise UsageError(f"captions file {path} does not exist")
+    try:
+        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: captions may hold other line ends
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"captions file {path} cannot be read: {error}") from None
+    return dict(_parse(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
 
 
 def _parse(path: Path, number: int, line: str) -> tuple[str, Description]:
@@ -89,7 +90,7 @@ def _parse(path: Path, number: int, line: str) -> tuple[str, Description]:
 
 def _text_sidecar(path: Path) -> Description:
     try:
-        if path.stat().st_size > MAX_TEXT_BYTES:
+        if not path.is_file() or path.stat().st_size > MAX_TEXT_BYTES:
             return Description()
         lines = path.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError):

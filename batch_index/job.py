@@ -23,7 +23,6 @@ from batch_index.sources import LocalSource
 from search_core import collections
 from search_core.errors import SourceError, StoreLockedError
 from search_core.model import ModelSpec, resolve_model
-from search_core.points import point_id
 from search_core.server_file import find_server
 from search_core.settings import Settings
 from search_core.store import Collection, Store, new_collection_name
@@ -109,10 +108,12 @@ class _Job:
         if self._request.dry_run:
             report.foresee(**todo.counts())
             return report
+        quarantine.release([uri for uri in quarantine.uris() if planning.is_gone(uri, sources)])
+        quarantine.save()
         if todo.is_empty and not is_new:
             return report
-        if collection is None:
-            await self._catalog.create(name, self._spec)
+        if is_new:
+            await self._catalog.create(name, self._spec)  # one that is there may have been left half made
         await self._prepare_to_write(is_new)
         await self._write(name, todo, quarantine, report)
         await self._finish(name, is_new, report)
@@ -147,15 +148,12 @@ class _Job:
 
     async def _write(self, name: str, todo: Plan, quarantine: Quarantine, report: IndexReport) -> None:
         with tqdm(total=len(todo.embed) + len(todo.copy), unit=" pictures", disable=None) as bar:
+            copied = await write_copies(self._target, name, todo.copy)  # before any origin is changed or deleted
+            self._count(report, copied.written, quarantine, bar)
             await self._target.delete(name, todo.delete)
             report.deleted = len(todo.delete)
-            leaders = {point_id(task.file.uri) for task in todo.embed}
-            ready = [copy for copy in todo.copy if copy.origin not in leaders]
-            waiting = [copy for copy in todo.copy if copy.origin in leaders]
-            copied = await write_copies(self._target, name, ready)
-            self._count(report, copied.written, quarantine, bar)
-            self._embed(name, [*todo.embed, *map(_as_embed, copied.missing)], quarantine, report, bar)
-            copied = await write_copies(self._target, name, waiting)
+            self._embed(name, todo.embed, quarantine, report, bar)
+            copied = await write_copies(self._target, name, copied.missing)  # of what has just been embedded
             self._count(report, copied.written, quarantine, bar)
             self._embed(name, [_as_embed(copy) for copy in copied.missing], quarantine, report, bar)
         quarantine.save()

@@ -142,7 +142,7 @@ async def _survey(store: Store, collection: str | None, sources: Sequence[LocalS
     async for payload in _payloads(store, collection):
         uri = str(payload["uri"])
         stored.sizes.add(int(payload["bytes"]))
-        if _is_gone(uri, sources):
+        if is_gone(uri, sources):
             stored.gone.setdefault(str(payload["content_hash"]), []).append(point_id(uri))
     return stored
 
@@ -157,11 +157,15 @@ async def _payloads(store: Store, collection: str | None) -> AsyncIterator[Paylo
             return
 
 
-def _is_gone(uri: str, sources: Sequence[LocalSource]) -> bool:
-    if not any(source.covers(uri) for source in sources):
-        return False
+def is_gone(uri: str, sources: Sequence[LocalSource]) -> bool:
+    """Whether a picture below the sources has no file any more."""
     path = local_path(uri)
-    return path is not None and not path.exists()
+    if path is None or not any(source.covers(uri) for source in sources):
+        return False
+    try:
+        return not path.exists()
+    except OSError:  # a folder that may not be read: who knows
+        return False
 
 
 async def _known(store: Store, collection: str | None, files: Iterable[SourceFile]) -> dict[str, Payload]:

@@ -67,6 +67,10 @@ class Quarantine:
     def __len__(self) -> int:
         return len(self._failures)
 
+    def uris(self) -> list[str]:
+        """The pictures that failed."""
+        return list(self._failures)
+
     def failures(self) -> list[Failure]:
         """All failures, in order of their URIs."""
         return sorted(self._failures.values(), key=lambda failure: failure.uri)

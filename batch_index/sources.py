@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 import glob
 import os
 from collections.abc import Iterator, Sequence
@@ -50,7 +51,7 @@ class LocalSource:
         Raises:
             SourceError: nothing is there, or it cannot be read.
         """
-        path = Path(given).expanduser()
+        path = _upwards_resolved(Path(given).expanduser())
         self.given = given
         self.pattern = path if GLOB_SIGNS & set(given) and not path.exists() else None
         self.root = path
@@ -77,11 +78,7 @@ class LocalSource:
         if path is None:
             return False
         if self.pattern is not None:
-            return (
-                path.full_match(self.pattern.absolute())
-                if hasattr(path, "full_match")
-                else _matches(path, self)
-            )
+            return _matches(path.parts, self.pattern.absolute().parts)
         root = self.root.absolute()
         return path == root or root in path.parents
 
@@ -101,11 +98,25 @@ class LocalSource:
             yield self.root
 
 
-def _matches(path: Path, source: LocalSource) -> bool:
-    """`full_match` for Python before 3.13: good for patterns without `**`."""
-    import fnmatch
+def _upwards_resolved(path: Path) -> Path:
+    """The path without `..`, so that a file has one URI however its source is written."""
+    parts = path.parts
+    if ".." not in parts:
+        return path
+    known = len(parts) - parts[::-1].index("..")
+    return Path(*parts[:known]).resolve().joinpath(*parts[known:])
 
-    return fnmatch.fnmatch(str(path), str(source.root.absolute()))
+
+def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
+    """Whether `glob` would find a path; `Path.full_match` comes with Python 3.13, and finds hidden files too."""
+    if not pattern:
+        return not parts
+    if pattern[0] == "**":
+        deeper = bool(parts) and not parts[0].startswith(".") and _matches(parts[1:], pattern)
+        return deeper or _matches(parts, pattern[1:])
+    if not parts or parts[0].startswith(".") and not pattern[0].startswith("."):
+        return False
+    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 
 
 def _walk(folder: Path) -> Iterator[Path]:

@@ -10,7 +10,8 @@ import asyncio
 import shutil
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any, cast
 
@@ -21,6 +22,7 @@ from search_core.edge_files import EdgeFiles
 from search_core.errors import NotFoundError, StoreError, StoreLockedError
 from search_core.filters import AnyOf, Condition, Filter
 from search_core.model import ModelSpec
+from search_core.pages import ordered_page
 from search_core.points import INTEGER_FIELDS, KEYWORD_FIELDS, Batch, Hit, Point, Vectors
 from search_core.settings import StoreSettings
 from search_core.store import Collection, new_metadata
@@ -102,13 +104,14 @@ class EdgeStore:
         """Writes points; Edge's write-ahead log has them when this returns."""
         if not len(batch.ids):
             return
-        points = [
-            edge.Point(id, vector, payload)
-            for id, vector, payload in zip(batch.ids, batch.vectors.tolist(), batch.payloads, strict=True)
-        ]
         held = await self._open(name)
         async with held.writing:
-            held.shard.update(edge.UpdateOperation.upsert_points(points))
+            with _plain_errors(name):
+                points = [
+                    edge.Point(id, vector, payload)
+                    for id, vector, payload in zip(batch.ids, batch.vectors.tolist(), batch.payloads, strict=True)
+                ]
+                held.shard.update(edge.UpdateOperation.upsert_points(points))
             held.note(batch.ids)
 
     async def delete(self, name: str, ids: Sequence[str]) -> None:
@@ -117,7 +120,8 @@ class EdgeStore:
             return
         held = await self._open(name)
         async with held.writing:
-            held.shard.update(edge.UpdateOperation.delete_points(list(ids)))
+            with _plain_errors(name):
+                held.shard.update(edge.UpdateOperation.delete_points(list(ids)))
             held.note(ids)
 
     async def query(
@@ -134,28 +138,31 @@ class EdgeStore:
     ) -> list[Hit]:
         """The nearest points by cosine, best first, equal scores by id."""
         held = await self._open(name)
-        request = edge.QueryRequest(
-            limit=limit,
-            offset=offset,
-            query=edge.Query.Nearest(vector.tolist()),
-            filter=_filter(where),
-            score_threshold=min_score,
-            params=edge.SearchParams(exact=exact),
-            with_payload=True,
-            with_vector=with_vectors,
-        )
-        hits = [
-            Hit(str(point.id), point.score, point.payload or {}, _vector(point.vector))
-            for point in held.shard.query(request)
-        ]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+
+        async def search(count: int, start: int) -> list[Hit]:
+            request = edge.QueryRequest(
+                limit=count,
+                offset=start,
+                query=edge.Query.Nearest(vector.tolist()),
+                filter=_filter(where),
+                score_threshold=min_score,
+                params=edge.SearchParams(exact=exact),
+                with_payload=True,
+                with_vector=with_vectors,
+            )
+            with _plain_errors(name):
+                found = held.shard.query(request)
+            return [Hit(str(p.id), p.score, p.payload or {}, _vector(p.vector)) for p in found]
+
+        return await ordered_page(search, limit, offset)
 
     async def retrieve(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Point]:
         """The points of these ids that are there."""
         if not ids:
             return []
         held = await self._open(name)
-        return [_point(record) for record in held.shard.retrieve(list(ids), True, with_vectors)]
+        with _plain_errors(name):
+            return [_point(record) for record in held.shard.retrieve(list(ids), True, with_vectors)]
 
     async def scroll(
         self,
@@ -267,19 +274,24 @@ class EdgeStore:
         return self._held[name]
 
     def _load(self, name: str) -> _Held:
-        generation = int(self._files.metadata(name).get("generation", 1))
+        generation = self._generation(name)
         path = self._files.shard(name, generation)
+        held = f"the store {self._settings.path} is held by {self._files.holder(name)}: wait for it or stop it"
         try:
             shard = edge.EdgeShard.load(str(path))
         except Exception as error:  # qdrant_edge raises plain Exception for everything
-            if "WouldBlock" in str(error):
-                raise StoreLockedError(
-                    f"the store {self._settings.path} is held by {self._files.holder(name)}: wait for it or stop it"
-                ) from None
+            if "WouldBlock" in str(error) or self._generation(name) != generation:
+                raise StoreLockedError(held) from None
             raise StoreError(f"collection {name} cannot be opened: {error}") from None
+        if self._generation(name) != generation:  # its holder has just gone on to an optimized copy
+            shard.close()
+            raise StoreLockedError(held)
         self._files.sweep(name, generation)
         self._files.sign(name)
         return _Held(shard, generation)
+
+    def _generation(self, name: str) -> int:
+        return int(self._files.metadata(name).get("generation", 1))
 
     @staticmethod
     def _carry_over(held: _Held, fresh: edge.EdgeShard) -> None:
@@ -295,6 +307,16 @@ class EdgeStore:
             if gone:
                 fresh.update(edge.UpdateOperation.delete_points(sorted(gone)))
         fresh.flush()
+
+
+@contextmanager
+def _plain_errors(name: str) -> Iterator[None]:
+    """What qdrant_edge refuses, as an error of ours in one line: it raises plain Exception for everything."""
+    try:
+        yield
+    except Exception as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreError(f"collection {name}: {line}") from None
 
 
 async def _run_optimizer(path: str) -> None:
@@ -326,7 +348,10 @@ def _filter(where: Filter) -> edge.Filter | None:
 def _condition(condition: Condition) -> edge.FieldCondition:
     if isinstance(condition, AnyOf):
         if len(condition.values) == 1:
-            return edge.FieldCondition(key=condition.field, match=edge.MatchValue(condition.values[0]))
+            value = condition.values[0]
+            if isinstance(value, bool):
+                value = cast(bool, np.bool_(value))  # qdrant_edge takes Python's True for the number 1
+            return edge.FieldCondition(key=condition.field, match=edge.MatchValue(value))
         return edge.FieldCondition(
             key=condition.field, match=edge.MatchAny(cast(list[str], list(condition.values)))
         )

@@ -4,6 +4,7 @@
 
     SearchError                  something a person can act on: one clear line
     ├── UsageError               wrong use of a command, a setting or an argument
+    │   └── InvalidRequestError    a request that does not fit its model (has `fields`)
     ├── QueryError               a query that cannot be answered as asked
     │   └── FetchError           the picture behind a URL cannot be had
     ├── ImageError               bytes that are no usable picture (has a `reason`)
@@ -15,12 +16,15 @@
     ├── StoreError               the vector store refuses or fails
     │   ├── StoreLockedError     another process holds it
     │   └── StoreUnavailableError  it does not answer
+    ├── StartError               the servers cannot start
     └── OverloadedError          too much work at once: try again later
 
 All of them survive pickling, since Ray carries them between processes.
 """
 
 from __future__ import annotations
+
+from collections.abc import Sequence
 
 
 class SearchError(Exception):
@@ -29,6 +33,21 @@ class SearchError(Exception):
 
 class UsageError(SearchError):
     """Wrong use of a command, a setting or an argument."""
+
+
+class InvalidRequestError(UsageError):
+    """A request that does not fit its model.
+
+    `fields` says what is wrong, each as (words, JSON pointer into the body or None, query parameter or None).
+    """
+
+    def __init__(self, message: str, fields: Sequence[tuple[str, str | None, str | None]] = ()) -> None:
+        super().__init__(message, tuple(fields))
+        self.message = message
+        self.fields = tuple(fields)
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class QueryError(SearchError):
@@ -85,6 +104,10 @@ class StoreLockedError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The vector store does not answer."""
+
+
+class StartError(SearchError):
+    """The servers cannot start."""
 
 
 class OverloadedError(SearchError):

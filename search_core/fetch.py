@@ -15,6 +15,7 @@ import httpx
 from search_core.errors import FetchError
 
 MAX_REDIRECTS = 3
+NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 REDIRECTS = frozenset({301, 302, 303, 307, 308})
 
 
@@ -87,6 +88,10 @@ def _is_public(address: str) -> bool:
     parsed = ipaddress.ip_address(address.partition("%")[0])
     if isinstance(parsed, ipaddress.IPv6Address):
         inner = parsed.ipv4_mapped or parsed.sixtofour
+        if parsed in NAT64:
+            inner = ipaddress.IPv4Address(parsed.packed[-4:])
         if inner is not None:
-            return inner.is_global and not inner.is_multicast
-    return parsed.is_global and not parsed.is_multicast
+            return _is_public(str(inner))
+        if parsed.is_site_local:
+            return False
+    return parsed.is_global and not parsed.is_multicast and not parsed.is_reserved

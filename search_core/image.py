@@ -18,6 +18,10 @@ DRAFT_MARGIN: Final = 2
 ROTATED_ORIENTATIONS: Final = frozenset({5, 6, 7, 8})
 EXIF_ORIENTATION: Final = 0x0112
 WHITE: Final = (255, 255, 255)
+FORMATS: Final = (
+    "JPEG", "PNG", "WEBP", "GIF", "BMP", "DIB", "TIFF", "AVIF", "JPEG2000", "PPM", "TGA", "ICO", "QOI", "PCX", "PSD", "SGI",
+)  # fmt: skip
+"""What is decoded, as Pillow names it. Not EPS: Pillow hands that to an interpreter."""
 
 
 @dataclass(frozen=True)
@@ -75,22 +79,22 @@ def decode_rgb(data: bytes, limits: ImageSettings, *, min_side: int | None = Non
 
 def _open(data: bytes) -> ImageFile.ImageFile:
     try:
-        return Image.open(io.BytesIO(data))
+        return Image.open(io.BytesIO(data), formats=FORMATS)
     except UnidentifiedImageError:
         raise ImageError("unreadable", "the file is not a picture in a format that is known here") from None
     except Image.DecompressionBombError:
         raise ImageError("too_many_pixels", "the picture claims more pixels than can be decoded") from None
     except Exception as error:
-        raise ImageError("unreadable", f"the picture cannot be opened ({_line(error)})") from None
+        raise _damage(error) from None
 
 
 def _convert(image: ImageFile.ImageFile, width: int, height: int, min_side: int | None) -> DecodedImage:
     kind = (image.format or "unknown").lower()
-    orientation = image.getexif().get(EXIF_ORIENTATION, 1)
     if min_side is not None and kind in {"jpeg", "mpo"} and image.mode in {"RGB", "L"}:
         scale = max(1.0, min(width, height) / (min_side * DRAFT_MARGIN))
         image.draft(image.mode, (int(width / scale), int(height / scale)))
     image.load()
+    orientation = image.getexif().get(EXIF_ORIENTATION, 1)  # only now: loading sets a TIFF upright itself
     upright = ImageOps.exif_transpose(image)
     if orientation in ROTATED_ORIENTATIONS:
         width, height = height, width
@@ -98,7 +102,7 @@ def _convert(image: ImageFile.ImageFile, width: int, height: int, min_side: int 
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
+    if image.mode == "RGB" and "transparency" not in image.info:
         return image
     if image.mode in {"I", "I;16", "I;16L", "I;16B", "I;16N"}:
         return _sixteen_bit_to_8(image).convert("RGB")

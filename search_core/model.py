@@ -138,7 +138,7 @@ def _configured_spec(
         return ModelSpec(
             name, architecture, pretrained, weights_id, int(model_cfg["embed_dim"]), _preprocess(size, given)
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, IndexError, TypeError, ValueError) as error:
         raise ModelError(f"model {name!r}: its {CONFIG_NAME} is not open_clip's ({error!r})") from None
 
 

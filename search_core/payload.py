@@ -70,7 +70,7 @@ def image_payload(
     }
     if modified is not None:
         payload["modified"] = rfc3339(modified)
-    texts = [text for caption in captions if (text := caption.strip())]
+    texts = [text for caption in captions if (text := _encodable(caption.strip()))]
     if texts:
         payload["caption"] = texts[0]
         payload["captions"] = texts
@@ -111,7 +111,7 @@ def folder_and_name(uri: str) -> tuple[str, str]:
 
 def _columns(extra: Mapping[str, Any]) -> Payload:
     """Source columns as plain JSON values."""
-    plain = ((str(name), _plain(value)) for name, value in extra.items())
+    plain = ((_encodable(str(name)), _plain(value)) for name, value in extra.items())
     return {
         (RENAMED_PREFIX + name if name in RESERVED else name): value
         for name, value in plain
@@ -119,9 +119,16 @@ def _columns(extra: Mapping[str, Any]) -> Payload:
     }
 
 
+def _encodable(text: str) -> str:
+    """A text that UTF-8 can carry: JSON may name half of a surrogate pair, which no store takes."""
+    return text.encode("utf-8", "replace").decode("utf-8")
+
+
 def _plain(value: Any) -> Any:
     """A value as JSON has it, or None where it has none: bytes, NaN, unknown objects."""
-    if isinstance(value, (str, bool)):
+    if isinstance(value, str):
+        return _encodable(value)
+    if isinstance(value, bool):
         return value
     if isinstance(value, int):
         return value if abs(value) <= LARGEST_INTEGER else str(value)
@@ -132,7 +139,7 @@ def _plain(value: Any) -> Any:
     if isinstance(value, date):
         return value.isoformat()
     if isinstance(value, Mapping):
-        return {str(key): _plain(one) for key, one in value.items()}
+        return {_encodable(str(key)): _plain(one) for key, one in value.items()}
     if isinstance(value, (list, tuple)):
         return [_plain(one) for one in value]
     if hasattr(value, "tolist"):  # numpy, without importing it for the sake of a check

@@ -17,6 +17,10 @@ from search_core.settings import ImageSettings
 Pixels = npt.NDArray[np.uint8]
 FILTERS = {"bicubic": Image.Resampling.BICUBIC, "bilinear": Image.Resampling.BILINEAR}
 
+MAX_ELONGATION = 50
+"""Of a picture longer than this many times its width only the middle is resized: the rest would be cropped away, and
+resizing a strip of 1 x 100,000 pixels by its shorter side would fill the memory."""
+
 
 def to_pixels(image: Image.Image, preprocess: Preprocess) -> Pixels:
     """Resizes and crops or pads an RGB picture to uint8 [height, width, 3]."""
@@ -26,13 +30,25 @@ def to_pixels(image: Image.Image, preprocess: Preprocess) -> Pixels:
         fitted = image.resize((width, height), resample)
     elif preprocess.resize_mode == "longest":
         ratio = max(image.height / height, image.width / width)
-        fitted = image.resize((round(image.width / ratio), round(image.height / ratio)), resample)
+        fitted = image.resize((max(1, round(image.width / ratio)), max(1, round(image.height / ratio))), resample)
     elif height == width:
-        fitted = image.resize(_shortest_edge(image.width, image.height, height), resample)
-    else:
-        ratio = min(image.height / height, image.width / width)
-        fitted = image.resize((round(image.width / ratio), round(image.height / ratio)), resample)
+        middle = _middle(image)
+        fitted = middle.resize(_shortest_edge(middle.width, middle.height, height), resample)
+    else:  # open_clip is bicubic here, whatever its configuration says
+        middle = _middle(image)
+        ratio = min(middle.height / height, middle.width / width)
+        size = (round(middle.width / ratio), round(middle.height / ratio))
+        fitted = middle.resize(size, Image.Resampling.BICUBIC)
     return np.asarray(_center(fitted, width, height, preprocess.fill_color))
+
+
+def _middle(image: Image.Image) -> Image.Image:
+    """The picture, without the ends of one that is far too long."""
+    longest = MAX_ELONGATION * min(image.size)
+    if max(image.size) <= longest:
+        return image
+    left, top = max(0, image.width - longest) // 2, max(0, image.height - longest) // 2
+    return image.crop((left, top, image.width - left, image.height - top))
 
 
 def _shortest_edge(width: int, height: int, size: int) -> tuple[int, int]:

@@ -16,6 +16,7 @@ from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedR
 from search_core.errors import NotFoundError, StoreError, StoreUnavailableError
 from search_core.filters import AnyOf, Condition, Filter
 from search_core.model import ModelSpec
+from search_core.pages import ordered_page
 from search_core.points import INTEGER_FIELDS, KEYWORD_FIELDS, Batch, Hit, Payload, Point, Vectors
 from search_core.settings import StoreSettings
 from search_core.store import Collection, new_metadata
@@ -35,7 +36,8 @@ class QdrantStore:
 
     def __init__(self, settings: StoreSettings) -> None:
         self._url = settings.qdrant_url or ""
-        if self._url == IN_MEMORY:
+        self._in_memory = self._url == IN_MEMORY
+        if self._in_memory:
             self._client = AsyncQdrantClient(location=IN_MEMORY)
             return
         if urlsplit(self._url).scheme not in {"http", "https"}:
@@ -63,19 +65,18 @@ class QdrantStore:
         return Collection(name, count.count, dict(info.config.metadata or {}))
 
     async def create(self, name: str, spec: ModelSpec) -> None:
-        """Makes an empty collection, stamped with the model; does nothing if it is there."""
-        if await self._call(self._client.collection_exists(name)):
-            return
-        await self._call(
-            self._client.create_collection(
-                name,
-                vectors_config=models.VectorParams(size=spec.dim, distance=models.Distance.COSINE),
-                hnsw_config=models.HnswConfigDiff(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT),
-                optimizers_config=models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB),
-                metadata=new_metadata(spec),
+        """Makes an empty collection, stamped with the model, or completes one whose making was interrupted."""
+        if not await self._call(self._client.collection_exists(name)):
+            await self._call(
+                self._client.create_collection(
+                    name,
+                    vectors_config=models.VectorParams(size=spec.dim, distance=models.Distance.COSINE),
+                    hnsw_config=models.HnswConfigDiff(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT),
+                    optimizers_config=models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB),
+                    metadata=new_metadata(spec),
+                )
             )
-        )
-        if self._url == IN_MEMORY:
+        if self._in_memory:
             return  # payload indexes have no effect there, and warn
         for key in KEYWORD_FIELDS:
             await self._index(name, key, models.PayloadSchemaType.KEYWORD)
@@ -136,21 +137,24 @@ class QdrantStore:
         with_vectors: bool = False,
     ) -> list[Hit]:
         """The nearest points by cosine, best first, equal scores by id."""
-        answer = await self._call(
-            self._client.query_points(
-                name,
-                query=vector.tolist(),
-                limit=limit,
-                offset=offset,
-                query_filter=_filter(where),
-                search_params=models.SearchParams(exact=exact),
-                score_threshold=min_score,
-                with_payload=True,
-                with_vectors=with_vectors,
+
+        async def search(count: int, start: int) -> list[Hit]:
+            answer = await self._call(
+                self._client.query_points(
+                    name,
+                    query=vector.tolist(),
+                    limit=count,
+                    offset=start,
+                    query_filter=_filter(where),
+                    search_params=models.SearchParams(exact=True) if exact and not self._in_memory else None,
+                    score_threshold=min_score,
+                    with_payload=True,
+                    with_vectors=with_vectors,
+                )
             )
-        )
-        hits = [Hit(str(p.id), p.score, p.payload or {}, _vector(p.vector)) for p in answer.points]
-        return sorted(hits, key=lambda hit: (-hit.score, hit.id))
+            return [Hit(str(p.id), p.score, p.payload or {}, _vector(p.vector)) for p in answer.points]
+
+        return await ordered_page(search, limit, offset)
 
     async def retrieve(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Point]:
         """The points of these ids that are there."""
@@ -237,10 +241,9 @@ class QdrantStore:
             raise StoreUnavailableError(
                 f"the Qdrant server at {self._url} does not answer: {error}"
             ) from None
-        except ValueError as error:  # the in-memory client's way of saying that a collection is missing
-            if "not found" in str(error):
-                raise NotFoundError(f"Qdrant: {error}") from None
-            raise
+        except ValueError as error:  # of the client, before it has asked the server, or in memory
+            line = (str(error).splitlines() or ["ValueError"])[0]
+            raise NotFoundError(f"Qdrant: {line}") if "not found" in line else StoreError(f"Qdrant: {line}") from None
 
     def _error(self, missing: bool, code: str, details: str | None) -> StoreError | NotFoundError:
         text = (details or "").splitlines()[0] if details else code

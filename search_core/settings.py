@@ -23,6 +23,8 @@ from yaml import YAMLError
 
 from search_core.errors import UsageError
 
+PREFIX = "IMAGE_SEARCH_"
+DELIMITER = "__"
 CONFIG_VARIABLE = "IMAGE_SEARCH_CONFIG"
 CONFIG_FILE = "image-search.yaml"
 
@@ -101,7 +103,7 @@ class Settings(BaseSettings):
     """The root of all settings; build it once, with `load_settings`."""
 
     model_config = SettingsConfigDict(
-        env_prefix="IMAGE_SEARCH_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=PREFIX, env_nested_delimiter=DELIMITER, extra="forbid", frozen=True
     )
 
     store: StoreSettings = StoreSettings()
@@ -158,11 +160,15 @@ def load_settings() -> Settings:
     named = os.environ.get(CONFIG_VARIABLE)
     if named and not Path(named).is_file():
         raise UsageError(f"{CONFIG_VARIABLE} names {named}, which is not a file")
+    for name in os.environ:  # pydantic-settings looks for names that it knows, and passes over the others
+        group, delimiter, _ = name.upper().removeprefix(PREFIX).partition(DELIMITER)
+        if name.upper().startswith(PREFIX) and delimiter and group.lower() not in Settings.model_fields:
+            raise UsageError(f"setting {name}: there is no group {group!r} ({', '.join(Settings.model_fields)})")
     try:
         return Settings()
     except ValidationError as error:
         raise _wrong(error) from None
-    except (ValueError, YAMLError) as error:
+    except (ValueError, TypeError, OSError, YAMLError) as error:
         raise UsageError(f"settings cannot be read: {str(error).splitlines()[0]}") from None
 
 

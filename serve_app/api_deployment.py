@@ -1,0 +1,53 @@
+"""The ingress of the search application."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import FastAPI
+from ray.serve.handle import DeploymentHandle
+
+from search_core.model import ModelSpec
+from search_core.settings import Settings
+from serve_app.api import build_api
+from serve_app.handles import Remote, method
+from serve_app.library import Library
+from serve_app.routes_search import parse_request
+from serve_app.service import SearchService
+from serve_app.status import Status
+
+
+class SearchApi:
+    """The HTTP API, and `search` for other applications."""
+
+    def __init__(
+        self,
+        spec: ModelSpec,
+        settings: Settings,
+        texts: DeploymentHandle[Any],
+        images: DeploymentHandle[Any],
+        retrieval: DeploymentHandle[Any],
+    ) -> None:
+        store = Remote(retrieval)
+        encode_image = method(images, "encode")
+        self._service = SearchService(spec, settings, method(texts, "encode"), encode_image, store)
+        self._app = build_api(
+            self._service,
+            Library(settings, encode_image, store),
+            Status(
+                spec,
+                "qdrant" if settings.store.qdrant_url else "embedded",
+                Remote(texts),
+                Remote(images),
+                store,
+            ),
+            settings,
+        )
+
+    def __serve_build_asgi_app__(self) -> FastAPI:
+        return self._app
+
+    async def search(self, request: dict[str, Any]) -> dict[str, Any]:
+        """A search request of the HTTP contract to its response, both as plain values."""
+        response = await self._service.search(parse_request(request))
+        return response.model_dump(mode="json")

@@ -1,0 +1,45 @@
+"""Calls to other deployments whose errors are this project's own again, without Ray's wrapping."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any
+
+from ray.exceptions import RayActorError, RayTaskError
+from ray.serve.exceptions import BackPressureError, DeploymentUnavailableError
+from ray.serve.handle import DeploymentHandle
+
+from search_core.errors import OverloadedError, SearchError
+
+
+def method(handle: DeploymentHandle[Any], name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+    """One method of a deployment as a coroutine function.
+
+    It raises what the deployment raised; OverloadedError when there is no room or no replica for the call.
+    """
+
+    async def call(*args: Any) -> Any:
+        try:
+            return await getattr(handle, name).remote(*args)
+        except BackPressureError:
+            raise OverloadedError("too many requests at once: try again in a moment") from None
+        except (RayActorError, DeploymentUnavailableError):
+            raise OverloadedError("a part of the server is restarting: try again in a moment") from None
+        except RayTaskError as error:
+            if isinstance(error.cause, SearchError):
+                raise error.cause from None
+            raise
+
+    return call
+
+
+class Remote:
+    """A plain object's coroutine methods, called on a deployment of it. Stands in for the object itself."""
+
+    def __init__(self, handle: DeploymentHandle[Any]) -> None:
+        self._handle = handle
+
+    def __getattr__(self, name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
+        if name.startswith("_"):
+            raise AttributeError(name)
+        return method(self._handle, name)

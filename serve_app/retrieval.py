@@ -1,0 +1,224 @@
+"""Retrieval: encoded queries against the published collection, and the few writes that the API makes."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+import numpy as np
+
+from search_core.compose import Means, WeightedVector, compose, parts
+from search_core.errors import ModelMismatchError, NotFoundError
+from search_core.filters import Filter
+from search_core.points import Batch, Hit, Payload, Point, Vectors
+from search_core.query import FEEDBACK_WEIGHT
+from search_core.store import Collection, Store
+from serve_app.catalogue import Catalogue, means_of
+from serve_app.messages import CollectionInfo, Encoded, Found, FoundHit, TermVector, VectorQuery
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class _Part:
+    """A term as it is composed, and how an explanation names it."""
+
+    name: dict[str, Any]
+    vector: WeightedVector
+
+
+class Retrieval:
+    """Answers queries from a store.
+
+    Pictures that a query names by id (terms, liked and disliked) are left out of its hits: whoever asks knows
+    them already.
+    """
+
+    def __init__(self, store: Store, alias: str) -> None:
+        self._store = store
+        self._alias = alias
+        self._catalogue = Catalogue(store, alias)
+
+    async def search(self, query: VectorQuery) -> Found:
+        """The hits of one page.
+
+        Raises:
+            NotFoundError: an id or the collection is unknown; NothingPublishedError before the first index.
+            ModelMismatchError: the query was encoded by another model than the collection.
+            QueryError: the terms cancel each other out.
+        """
+
+        async def answer(collection: Collection) -> Found:
+            terms = await self._terms(collection, query)
+            vectors, means = [term.vector for term in terms], means_of(collection)
+            named = _named_ids(query)
+            hits = await self._page(collection.name, compose(vectors, means), query, named)
+            notes = await self._explain(collection.name, terms, means, hits) if query.explain else {}
+            found = [FoundHit(hit.id, hit.score, hit.payload, notes.get(hit.id)) for hit in hits]
+            return Found(found, collection.name, collection.spec.name, collection.count)
+
+        return await self._on(query.collection, answer, query.fingerprint)
+
+    async def point(self, id: str, collection: str | None = None) -> Point:
+        """One indexed picture.
+
+        Raises:
+            NotFoundError: there is none of this id.
+        """
+
+        async def answer(found: Collection) -> Point:
+            return (await self._points(found.name, [id], with_vectors=False))[id]
+
+        return await self._on(collection, answer)
+
+    async def add(self, id: str, encoded: Encoded, payload: Payload) -> str:
+        """Writes one point to the published collection; returns the collection's name."""
+
+        async def answer(found: Collection) -> str:
+            await self._store.upsert(found.name, Batch([id], encoded.vector[np.newaxis], [payload]))
+            return found.name
+
+        name = await self._on(None, answer, encoded.fingerprint)
+        self._catalogue.forget()
+        return name
+
+    async def remove(self, id: str) -> Point:
+        """Deletes one point of the published collection and returns what it was."""
+
+        async def answer(found: Collection) -> Point:
+            point = (await self._points(found.name, [id], with_vectors=False))[id]
+            await self._store.delete(found.name, [id])
+            return point
+
+        point = await self._on(None, answer)
+        self._catalogue.forget()
+        return point
+
+    async def facets(
+        self, fields: Sequence[str], where: Filter, limit: int, collection: str | None = None
+    ) -> dict[str, dict[str, int]]:
+        """The commonest values of each field and how many pictures have them."""
+
+        async def answer(found: Collection) -> dict[str, dict[str, int]]:
+            facet = self._store.facet
+            return {field: await facet(found.name, field, where=where, limit=limit) for field in fields}
+
+        return await self._on(collection, answer)
+
+    async def collections(self) -> list[CollectionInfo]:
+        """All collections of the store, oldest first."""
+        aliases = await self._store.aliases()
+        return [_info(found, aliases) for found in await self._store.collections()]
+
+    async def published(self) -> CollectionInfo:
+        """The collection that queries see.
+
+        Raises:
+            NothingPublishedError: there is none yet.
+        """
+        return _info(await self._catalogue.resolve(None), {})
+
+    async def unindexed(self) -> int:
+        """How many vectors of the published collection are outside its HNSW index."""
+        return await self._store.unindexed((await self._catalogue.resolve(None)).name)
+
+    async def _on(
+        self, name: str | None, answer: Callable[[Collection], Awaitable[T]], fingerprint: str | None = None
+    ) -> T:
+        """Answers from the collection of this name; once more if it went away while its name was remembered."""
+        try:
+            return await answer(await self._resolve(name, fingerprint))
+        except NotFoundError:
+            self._catalogue.forget()
+            return await answer(await self._resolve(name, fingerprint))
+
+    async def _resolve(self, name: str | None, fingerprint: str | None) -> Collection:
+        collection = await self._catalogue.resolve(name)
+        if fingerprint is not None and collection.fingerprint != fingerprint:
+            raise ModelMismatchError(
+                f"collection {collection.name} was made by model {collection.spec.name} "
+                f"({collection.fingerprint}), this server encodes with another ({fingerprint}): restart the server"
+            )
+        return collection
+
+    async def _points(self, name: str, ids: Sequence[str], *, with_vectors: bool) -> dict[str, Point]:
+        points = {
+            point.id: point for point in await self._store.retrieve(name, ids, with_vectors=with_vectors)
+        }
+        missing = next((id for id in ids if id not in points), None)
+        if missing is not None:
+            raise NotFoundError(f"no image {missing} in collection {name}")
+        return points
+
+    async def _terms(self, collection: Collection, query: VectorQuery) -> list[_Part]:
+        named = sorted(_named_ids(query))
+        points = await self._points(collection.name, named, with_vectors=True)
+
+        def image(id: str, weight: float) -> WeightedVector:
+            return WeightedVector(_vector(points[id]), "image", weight)
+
+        def term(one: TermVector) -> WeightedVector:
+            if one.image_id is not None:
+                return image(one.image_id, one.weight)
+            assert one.vector is not None
+            return WeightedVector(one.vector, one.modality, one.weight)
+
+        found = [_Part({"term": i, "kind": one.kind}, term(one)) for i, one in enumerate(query.terms)]
+        for kind, ids, weight in (
+            ("like", query.like, FEEDBACK_WEIGHT),
+            ("dislike", query.dislike, -FEEDBACK_WEIGHT),
+        ):
+            found += [
+                _Part({"term": None, "kind": kind, "id": id}, image(id, weight / len(ids))) for id in ids
+            ]
+        return found
+
+    async def _page(self, name: str, vector: Vectors, query: VectorQuery, named: frozenset[str]) -> list[Hit]:
+        """The page's hits; with pictures to leave out, the ranking is read from its top to know their ranks."""
+        ask = functools.partial(self._store.query, name, vector, where=query.where, min_score=query.min_score)
+        if not named:
+            return await ask(limit=query.limit, offset=query.offset)
+        end = query.offset + query.limit
+        hits = await ask(limit=end + len(named))
+        return [hit for hit in hits if hit.id not in named][query.offset : end]
+
+    async def _explain(
+        self, name: str, terms: Sequence[_Part], means: Means | None, hits: Sequence[Hit]
+    ) -> dict[str, list[dict[str, Any]]]:
+        """What each term adds to each hit's score; exact, since a cosine is linear in the query's parts."""
+        rows = parts([term.vector for term in terms], means)
+        points = await self._store.retrieve(name, [hit.id for hit in hits], with_vectors=True)
+        notes = {}
+        for point in points:
+            shares = rows @ _vector(point)
+            notes[point.id] = [
+                {**term.name, "weight": round(term.vector.weight, 6), "contribution": round(float(share), 6)}
+                for term, share in zip(terms, shares, strict=True)
+            ]
+        return notes
+
+
+def _vector(point: Point) -> Vectors:
+    assert point.vector is not None  # the store was asked for it
+    return point.vector
+
+
+def _named_ids(query: VectorQuery) -> frozenset[str]:
+    terms = (term.image_id for term in query.terms if term.image_id is not None)
+    return frozenset((*terms, *query.like, *query.dislike))
+
+
+def _info(collection: Collection, aliases: dict[str, str]) -> CollectionInfo:
+    return CollectionInfo(
+        name=collection.name,
+        count=collection.count,
+        state=collection.state,
+        model=collection.spec.name,
+        fingerprint=collection.fingerprint,
+        dim=collection.spec.dim,
+        aliases=sorted(alias for alias, name in aliases.items() if name == collection.name),
+        created=collection.metadata.get("created"),
+        published=collection.metadata.get("published"),
+    )

@@ -1,0 +1,35 @@
+"""What the tests of stores and of index runs share: one Qdrant server and one Ray for the whole session."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import pytest
+
+from tests.fixtures.qdrant_server import QdrantServer
+
+
+@pytest.fixture(scope="session")
+def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantServer]:
+    """A real server; tests that use it clear it first."""
+    with QdrantServer(tmp_path_factory.mktemp("qdrant")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def local_ray() -> Iterator[str]:
+    """A Ray of this session's own; gives its address."""
+    patch = pytest.MonkeyPatch()
+    patch.setenv("RAY_AUTH_MODE", "disabled")
+    patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    import ray
+
+    options = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "namespace": "image-search"}
+    try:
+        ray.init(**options)
+    except (ConnectionError, RuntimeError, OSError, ValueError):  # a cold disk can make it miss its own deadline
+        ray.shutdown()
+        ray.init(**options)
+    yield ray.get_runtime_context().gcs_address
+    ray.shutdown()
+    patch.undo()

@@ -1,0 +1,383 @@
+"""The plan: each file is added, updated, copied, moved or left alone, and nothing else is touched."""
+
+from __future__ import annotations
+
+import json
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from batch_index.plan import Copy, Plan, batched
+from search_core.errors import SourceError
+from search_core.points import point_id
+from tests.fixtures.pictures import encoded, photo, plain, put, unique
+from tests.fixtures.shelf import Shelf
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    shelf = Shelf(tmp_path)
+    yield shelf
+    shelf.close()
+
+
+def told(plan: Plan) -> dict[str, list[str]]:
+    """What is to be done, by file name: embed and copy with their action."""
+    return {
+        "embed": sorted(f"{task.action} {task.file.path.name}" for task in plan.embed),
+        "copy": sorted(f"{copy.action} {copy.file.path.name}" for copy in plan.copy),
+    }
+
+
+def assert_whole(plan: Plan, files: int) -> None:
+    """Every file is in exactly one place."""
+    assert plan.seen == files
+    uris = [task.file.uri for task in plan.embed] + [copy.file.uri for copy in plan.copy]
+    assert len(set(uris)) == len(uris)
+    assert plan.seen == len(uris) + plan.unchanged + plan.quarantined
+    counts = plan.counts()
+    assert counts["added"] + counts["updated"] + counts["moved"] == len(uris)
+    assert counts["deleted"] == len(plan.delete)
+
+
+def test_new_files_are_added(shelf):
+    put(shelf.root, "a.png", unique(1))
+    put(shelf.root, "sub/b.png", unique(2))
+    plan = shelf.plan()
+    assert told(plan) == {"embed": ["added a.png", "added b.png"], "copy": []}
+    assert_whole(plan, 2)
+    assert not plan.is_empty
+
+
+def test_without_a_collection_everything_is_new(shelf):
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    assert told(shelf.plan(collection=None))["embed"] == ["added a.png"]
+
+
+def test_a_second_run_has_nothing_to_do(shelf):
+    for number in range(5):
+        put(shelf.root, f"{number}.png", unique(number))
+    shelf.index()
+    plan = shelf.plan()
+    assert plan.is_empty
+    assert plan.unchanged == 5
+    assert_whole(plan, 5)
+
+
+def test_a_second_run_has_nothing_to_do_whatever_columns_came_along(shelf):
+    """What the store gives back must equal what would be written now."""
+    put(shelf.root, "a.png", unique(1))
+    columns = {
+        "text": "ä\n日本", "int": 3, "big": 2**62, "huge": 2**70, "negative": -1, "float": 0.1, "whole": 2.0, "tiny": 1e-300,
+        "yes": True, "none": None, "list": [1, "a", None, [2.5]], "empty": [], "nothing": {}, "nested": {"a": {"b": None}},
+        "": "unnamed", "with space": 1, "dot.ted": 2, "quo\"ted": 3, "width": "mine", "half": "\ud83d",
+    }  # fmt: skip
+    line = {"image": "a.png", "captions": ["one", "  two "], **columns}
+    (shelf.root / "captions.jsonl").write_text(json.dumps(line))
+    shelf.index()
+    assert shelf.points()["pictures/a.png"].payload["nested"] == {"a": {"b": None}}
+    plan = shelf.plan()
+    assert told(plan) == {"embed": [], "copy": []}
+    assert plan.unchanged == 1
+
+
+def test_a_changed_file_is_updated(shelf):
+    put(shelf.root, "a.png", unique(1))
+    put(shelf.root, "b.png", unique(2))
+    shelf.index()
+    put(shelf.root, "a.png", unique(3))
+    plan = shelf.plan()
+    assert told(plan) == {"embed": ["updated a.png"], "copy": []}
+    assert_whole(plan, 2)
+
+
+def test_a_file_that_was_only_touched_is_not_embedded_again(shelf):
+    path = put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    before = shelf.points()["pictures/a.png"]
+    os.utime(path, ns=(0, 1_700_000_000_000_000_000))
+    plan = shelf.index()
+    assert told(plan) == {"embed": [], "copy": ["updated a.png"]}
+    after = shelf.points()["pictures/a.png"]
+    assert (after.vector == before.vector).all()
+    assert after.payload["modified"] == "2023-11-14T22:13:20.000000Z"
+    assert shelf.plan().unchanged == 1
+
+
+def test_a_changed_caption_is_written_without_embedding(shelf):
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    (shelf.root / "a.txt").write_text("new words")
+    plan = shelf.index()
+    assert told(plan) == {"embed": [], "copy": ["updated a.png"]}
+    assert shelf.points()["pictures/a.png"].payload["caption"] == "new words"
+    (shelf.root / "a.txt").unlink()
+    shelf.index()
+    assert "caption" not in shelf.points()["pictures/a.png"].payload
+
+
+def test_a_moved_file_takes_its_vector_along(shelf):
+    put(shelf.root, "a.png", unique(1))
+    put(shelf.root, "b.png", unique(2))
+    shelf.index()
+    before = shelf.points()["pictures/a.png"]
+    (shelf.root / "sub").mkdir()
+    (shelf.root / "a.png").rename(shelf.root / "sub" / "c.png")
+    plan = shelf.index()
+    assert told(plan) == {"embed": [], "copy": ["moved c.png"]}
+    assert plan.delete == []
+    assert_whole(plan, 2)
+    after = shelf.points()
+    assert sorted(after) == ["pictures/b.png", "pictures/sub/c.png"]
+    assert (after["pictures/sub/c.png"].vector == before.vector).all()
+    assert after["pictures/sub/c.png"].payload["folder"] == "sub"
+    assert shelf.plan().unchanged == 2
+
+
+def test_a_move_needs_the_old_file_to_be_gone_else_it_is_an_add_without_embedding(shelf):
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    put(shelf.root, "copy.png", unique(1))
+    plan = shelf.index()
+    assert told(plan) == {"embed": [], "copy": ["added copy.png"]}
+    points = shelf.points()
+    assert sorted(points) == ["pictures/a.png", "pictures/copy.png"]
+    assert (points["pictures/a.png"].vector == points["pictures/copy.png"].vector).all()
+
+
+def test_a_move_from_outside_the_sources_is_an_add(shelf):
+    """Points outside the named sources are nobody's business, even if their file is gone."""
+    put(shelf.root, "old/a.png", unique(1))
+    put(shelf.root, "new/b.png", unique(2))
+    shelf.index()
+    (shelf.root / "old" / "a.png").rename(shelf.root / "new" / "a.png")
+    plan = shelf.index(shelf.root / "new", delete_missing=True)
+    assert told(plan) == {"embed": [], "copy": ["added a.png"]}
+    assert plan.delete == []
+    assert sorted(shelf.points()) == ["pictures/new/a.png", "pictures/new/b.png", "pictures/old/a.png"]
+
+
+def test_one_old_file_moves_to_one_new_place_only(shelf):
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    (shelf.root / "a.png").unlink()
+    for name in ("x.png", "y.png", "z.png"):
+        put(shelf.root, name, unique(1))
+    plan = shelf.index()
+    assert told(plan) == {"embed": [], "copy": ["added y.png", "added z.png", "moved x.png"]}
+    assert sorted(shelf.points()) == ["pictures/x.png", "pictures/y.png", "pictures/z.png"]
+
+
+def test_a_moved_and_changed_file_is_a_new_one(shelf):
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    (shelf.root / "a.png").unlink()
+    put(shelf.root, "b.png", unique(2))
+    plan = shelf.plan(delete_missing=True)
+    assert told(plan) == {"embed": ["added b.png"], "copy": []}
+    assert len(plan.delete) == 1
+
+
+def test_copies_among_new_files_are_embedded_once(shelf):
+    for name in ("a.png", "b.png", "c.png"):
+        put(shelf.root, name, unique(1))
+    put(shelf.root, "d.png", unique(2))
+    plan = shelf.index()
+    assert told(plan) == {"embed": ["added a.png", "added d.png"], "copy": ["added b.png", "added c.png"]}
+    assert_whole(plan, 4)
+    vectors = [shelf.points()[f"pictures/{name}.png"].vector for name in "abc"]
+    assert (vectors[0] == vectors[1]).all()
+    assert (vectors[0] == vectors[2]).all()
+
+
+def test_files_of_one_size_are_not_taken_for_copies(shelf):
+    """Their sizes only make them candidates; their hashes decide."""
+    one, two = plain((1, 2, 3), format="BMP"), plain((3, 2, 1), format="BMP")
+    assert len(one) == len(two)
+    put(shelf.root, "a.bmp", one)
+    put(shelf.root, "b.bmp", two)
+    assert told(shelf.plan()) == {"embed": ["added a.bmp", "added b.bmp"], "copy": []}
+
+
+def test_two_files_may_exchange_their_contents(shelf):
+    a, b = put(shelf.root, "a.png", unique(1)), put(shelf.root, "b.png", unique(2))
+    shelf.index()
+    before = shelf.points()
+    a.rename(shelf.root / "t.png")
+    b.rename(a)
+    (shelf.root / "t.png").rename(b)
+    os.utime(a, ns=(1, 10**18))  # a rename leaves the times; the size differs or not
+    os.utime(b, ns=(1, 10**18 + 1))
+    plan = shelf.index()
+    assert told(plan) == {"embed": [], "copy": ["updated a.png", "updated b.png"]}
+    after = shelf.points()
+    assert (after["pictures/a.png"].vector == before["pictures/b.png"].vector).all()
+    assert (after["pictures/b.png"].vector == before["pictures/a.png"].vector).all()
+    assert after["pictures/a.png"].payload["content_hash"] == before["pictures/b.png"].payload["content_hash"]
+
+
+def test_contents_may_go_round_in_a_ring(shelf):
+    names = [f"{number}.png" for number in range(6)]
+    for number, name in enumerate(names):
+        put(shelf.root, name, unique(number))
+    shelf.index()
+    before = shelf.points()
+    for number, name in enumerate(names):
+        path = put(shelf.root, name, unique((number + 1) % 6))
+        os.utime(path, ns=(1, 10**18 + number))
+    plan = shelf.index()
+    assert told(plan) == {"embed": [], "copy": [f"updated {name}" for name in names]}
+    after = shelf.points()
+    for number, name in enumerate(names):
+        origin = before[f"pictures/{names[(number + 1) % 6]}"]
+        assert (after[f"pictures/{name}"].vector == origin.vector).all()
+
+
+def test_what_a_changed_file_held_before_is_not_embedded_again(shelf):
+    """b takes over the old contents of a, while a gets new ones: the vector is there, and must be read in time."""
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    before = shelf.points()["pictures/a.png"]
+    put(shelf.root, "a.png", unique(2))
+    put(shelf.root, "b.png", unique(1))
+    plan = shelf.index()
+    assert told(plan) == {"embed": ["updated a.png"], "copy": ["added b.png"]}
+    after = shelf.points()
+    assert (after["pictures/b.png"].vector == before.vector).all()
+    assert (after["pictures/a.png"].vector != before.vector).any()
+
+
+def test_what_is_gone_stays_unless_deleting_is_asked_for(shelf):
+    put(shelf.root, "a.png", unique(1))
+    put(shelf.root, "b.png", unique(2))
+    shelf.index()
+    gone = shelf.root / "a.png"
+    gone.unlink()
+    assert shelf.plan().delete == []
+    assert shelf.plan().is_empty
+    plan = shelf.index(delete_missing=True)
+    assert plan.delete == [point_id(gone.as_uri())]
+    assert plan.counts()["deleted"] == 1
+    assert list(shelf.points()) == ["pictures/b.png"]
+
+
+def test_only_what_is_under_the_named_sources_is_deleted(shelf):
+    for name in ("one/a.png", "one/sub/b.png", "two/c.png", "onemore/d.png", "one/e.jpg"):
+        put(shelf.root, name, unique(len(name)) if name.endswith("png") else encoded(photo(20, 20), "JPEG"))
+    put(shelf.root, "keep.png", unique(99))
+    put(shelf.root, "one/keep.png", unique(98))
+    shelf.index()
+    for name in ("one/a.png", "one/sub/b.png", "two/c.png", "onemore/d.png", "one/e.jpg"):
+        (shelf.root / name).unlink()
+
+    def deleted(*given: Path) -> set[str]:
+        ids = set(shelf.plan(*given, delete_missing=True).delete)
+        return {name for name, point in shelf.points().items() if point.id in ids}
+
+    assert deleted(shelf.root / "one") == {"pictures/one/a.png", "pictures/one/sub/b.png", "pictures/one/e.jpg"}
+    assert deleted(shelf.root / "one" / "*.png") == {"pictures/one/a.png"}
+    assert deleted(shelf.root / "keep.png") == set()
+    assert deleted(shelf.root / "*.png") == set()
+    assert len(deleted(shelf.root / "**" / "*.png")) == 4
+    assert len(deleted(shelf.root)) == 5
+
+
+def test_pictures_that_came_from_elsewhere_are_never_missed(shelf):
+    """Uploads and web pictures have no file below a source."""
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    from search_core.points import Batch
+
+    payload = {**shelf.points()["pictures/a.png"].payload, "uri": "https://example.com/x.png"}
+    batch = Batch([point_id(payload["uri"])], np.ones((1, 8), np.float32), [payload])
+    shelf.run(shelf.store.upsert("images__test__1", batch))
+    (shelf.root / "a.png").unlink()
+    put(shelf.root, "b.png", unique(2))
+    plan = shelf.plan(delete_missing=True)
+    assert plan.delete == [point_id((shelf.root / "a.png").as_uri())]
+
+
+def test_a_file_whose_folder_cannot_be_looked_into_is_not_gone(shelf):
+    """A name too long for the file system stands in for a folder without permission: asking is an error."""
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    from search_core.points import Batch
+
+    uri = (shelf.root / ("x" * 300 + ".png")).as_uri()
+    payload = {**shelf.points()["pictures/a.png"].payload, "uri": uri}
+    shelf.run(shelf.store.upsert("images__test__1", Batch([point_id(uri)], np.ones((1, 8), np.float32), [payload])))
+    assert shelf.plan(delete_missing=True).delete == []
+
+
+def test_broken_files_are_counted_and_not_tried_again_until_they_change(shelf):
+    put(shelf.root, "a.png", unique(1))
+    broken = put(shelf.root, "broken.png", b"no picture")
+    assert told(shelf.index())["embed"] == ["added a.png", "added broken.png"]
+    assert [failure.reason for failure in shelf.quarantine.failures()] == ["unreadable"]
+    plan = shelf.plan()
+    assert (plan.quarantined, plan.unchanged, plan.is_empty) == (1, 1, True)
+    assert_whole(plan, 2)
+    assert told(shelf.plan(retry_quarantined=True))["embed"] == ["added broken.png"]
+    broken.write_bytes(unique(5))
+    assert told(shelf.plan())["embed"] == ["added broken.png"]
+
+
+def test_empty_files_are_no_copies_of_each_other(shelf):
+    for name in ("a.png", "b.png"):
+        put(shelf.root, name, b"")
+    assert told(shelf.plan()) == {"embed": ["added a.png", "added b.png"], "copy": []}
+
+
+def test_a_file_that_cannot_be_read_is_left_to_the_reader(shelf, monkeypatch):
+    """It vanishes between listing and hashing."""
+    for name in ("a.png", "b.png"):
+        put(shelf.root, name, unique(1))
+    listed = Path.open
+
+    def vanishing(path: Path, *args, **options):
+        if path.name == "b.png":
+            raise FileNotFoundError(2, "gone", str(path))
+        return listed(path, *args, **options)
+
+    monkeypatch.setattr(Path, "open", vanishing)
+    assert told(shelf.plan()) == {"embed": ["added a.png", "added b.png"], "copy": []}
+
+
+def test_more_files_than_one_page(shelf, monkeypatch):
+    monkeypatch.setattr("batch_index.plan.PAGE", 7)
+    for number in range(30):
+        put(shelf.root, f"{number:02}.png", unique(number))
+    put(shelf.root, "again.png", unique(29))
+    shelf.index()
+    for number in range(0, 30, 2):
+        (shelf.root / f"{number:02}.png").rename(shelf.root / f"moved-{number:02}.png")
+    plan = shelf.plan()
+    assert plan.counts() == {"added": 0, "updated": 0, "moved": 15, "deleted": 0}
+    assert plan.unchanged == 16
+    assert_whole(plan, 31)
+
+
+def test_no_files_at_all_are_an_error(shelf):
+    with pytest.raises(SourceError, match="no pictures"):
+        shelf.plan()
+
+
+def test_a_copy_whose_origin_has_gone_or_changed_is_reported_and_not_invented(shelf):
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    put(shelf.root, "b.png", unique(1))
+    (copy,) = shelf.plan().copy
+    wrong_hash = Copy(copy.file, copy.description, copy.action, copy.origin, "0" * 64)
+    wrong_origin = Copy(copy.file, copy.description, copy.action, point_id("file:///never"), copy.content_hash)
+    done = shelf.copy(Plan(copy=[wrong_hash, wrong_origin]))
+    assert (done.written, done.missing) == ([], [wrong_hash, wrong_origin])
+    assert list(shelf.points()) == ["pictures/a.png"]
+    assert shelf.copy(Plan(copy=[copy])).written == [copy]
+
+
+def test_batched_keeps_order_and_loses_nothing():
+    assert list(batched(range(7), 3)) == [(0, 1, 2), (3, 4, 5), (6,)]
+    assert list(batched([], 3)) == []
