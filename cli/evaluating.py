@@ -57,7 +57,7 @@ async def _evaluate(settings: Settings, pairs: Sequence[Pair], kind: str) -> dic
             raise UsageError("the collection has none of the images that the file names")
         search = await local_search(store, settings)
         texts = list(dict.fromkeys(caption.strip() for _, captions in found for caption in captions))
-        encoded = {text: await search.encoders.encode_text(text) for text in texts}
+        encoded = dict(zip(texts, search.encoders.encode_texts(texts), strict=True))
         tops = {
             text: await _top(search, encoded[text], gallery)
             for text in tqdm(texts, unit=" queries", disable=None)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -15,6 +16,8 @@ from serve_app.messages import Encoded
 from serve_app.retrieval import Retrieval
 from serve_app.service import SearchService
 
+TEXT_BATCH = 64
+
 
 class LocalEncoders:
     """Encodes for one `SearchService`."""
@@ -26,7 +29,13 @@ class LocalEncoders:
 
     async def encode_text(self, text: str) -> Encoded:
         """The vector of one text."""
-        return Encoded(self._encoder.encode_texts([text])[0], self._fingerprint)
+        return self.encode_texts([text])[0]
+
+    def encode_texts(self, texts: Sequence[str]) -> list[Encoded]:
+        """The vectors of texts, in batches."""
+        groups = (texts[start : start + TEXT_BATCH] for start in range(0, len(texts), TEXT_BATCH))
+        vectors = (vector for group in groups for vector in self._encoder.encode_texts(group))
+        return [Encoded(vector, self._fingerprint) for vector in vectors]
 
     async def encode_image(self, data: bytes) -> Encoded:
         """The vector of one picture file."""
