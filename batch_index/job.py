@@ -50,7 +50,6 @@ async def run_index(request: IndexRequest, settings: Settings) -> IndexReport:
     Raises:
         SearchError: of any kind; what was written stays, and the same call goes on from there.
     """
-    started = time.monotonic()
     sources = [LocalSource(given) for given in request.sources]
     captions = Captions(sources, request.captions)
     spec = resolve_model(settings.model.name)
@@ -62,7 +61,7 @@ async def run_index(request: IndexRequest, settings: Settings) -> IndexReport:
             report = await job.run(sources, captions)
         finally:
             await job.close()
-    report.seconds = time.monotonic() - started
+    report.seconds = job.seconds()
     return report
 
 
@@ -70,6 +69,7 @@ class _Job:
     """The stores and processes of one run. `_catalog` knows all collections, `_target` writes to one."""
 
     def __init__(self, request: IndexRequest, settings: Settings, spec: ModelSpec, stack: ExitStack) -> None:
+        self._started = time.monotonic()
         self._request = request
         self._settings = settings
         self._spec = spec
@@ -118,6 +118,10 @@ class _Job:
         await self._write(name, todo, quarantine, report)
         await self._finish(name, is_new, report)
         return report
+
+    def seconds(self) -> float:
+        """How long the run has taken so far."""
+        return time.monotonic() - self._started
 
     async def close(self) -> None:
         """Releases stores, whatever happened."""
@@ -206,6 +210,7 @@ class _Job:
 
             means = await measure_means(self._target, name, self._spec, self._settings.model)
             await self._target.annotate(name, {"means": means, "means_count": collection.count})
+        report.seconds = self.seconds()
         await self._target.annotate(name, {"last_run": report.to_dict(), "count": collection.count})
         if is_new:
             await self._publish(name)

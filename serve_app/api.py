@@ -11,6 +11,8 @@ from fastapi import FastAPI
 
 from search_core.settings import Settings
 from serve_app import problems
+from serve_app.admission import Admission, AdmissionGate
+from serve_app.body_limit import BodyLimit
 from serve_app.browsers import OwnPagesOnly
 from serve_app.library import Library
 from serve_app.routes_images import image_routes
@@ -47,7 +49,9 @@ class Api(FastAPI):
         return super().openapi()
 
 
-def build_api(service: SearchService, library: Library, status: Status, settings: Settings) -> FastAPI:
+def build_api(
+    service: SearchService, library: Library, status: Status, settings: Settings, admission: Admission
+) -> FastAPI:
     """The application, to be mounted at /api."""
     app = Api(
         title="Image Search",
@@ -57,12 +61,13 @@ def build_api(service: SearchService, library: Library, status: Status, settings
         docs_url=None,  # both load their code from elsewhere
         redoc_url=None,
         redirect_slashes=False,
-        max_body_size=int(settings.serve.max_upload_mb * 1e6) + BODY_SLACK_BYTES,
         responses=PROBLEM_RESPONSES,
     )
     app.include_router(search_routes(service, settings))
     app.include_router(image_routes(library))
     app.include_router(store_routes(status))
+    app.add_middleware(BodyLimit, max_bytes=int(settings.serve.max_upload_mb * 1e6) + BODY_SLACK_BYTES)
     app.add_middleware(OwnPagesOnly)
+    app.add_middleware(AdmissionGate, admission=admission)
     problems.install(app)
     return app

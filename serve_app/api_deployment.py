@@ -9,6 +9,7 @@ from ray.serve.handle import DeploymentHandle
 
 from search_core.model import ModelSpec
 from search_core.settings import Settings
+from serve_app.admission import Admission, ApiConfig
 from serve_app.api import build_api
 from serve_app.handles import Remote, method
 from serve_app.library import Library
@@ -29,6 +30,7 @@ class SearchApi:
         retrieval: DeploymentHandle[Any],
     ) -> None:
         store = Remote(retrieval)
+        self._admission = Admission(ApiConfig().max_in_flight)
         encode_image = method(images, "encode")
         self._service = SearchService(spec, settings, method(texts, "encode"), encode_image, store)
         self._app = build_api(
@@ -42,7 +44,12 @@ class SearchApi:
                 store,
             ),
             settings,
+            self._admission,
         )
+
+    def reconfigure(self, user_config: dict[str, Any]) -> None:
+        """Takes the limit of the Serve config."""
+        self._admission.max_in_flight = ApiConfig(**user_config).max_in_flight
 
     def __serve_build_asgi_app__(self) -> FastAPI:
         return self._app

@@ -45,15 +45,15 @@ class UiArgs(BaseModel):
     examples: list[str] = Field(default_factory=list, description="searches that the page suggests")
 
 
-def search_app(args: SearchArgs) -> Application:
+def search_app(args: dict[str, Any]) -> Application:
     """Builds the search application for a Serve config, with the settings of the environment."""
     settings = load_settings()
-    return _search(settings, resolve_model(settings.model.name), args, {})
+    return _search(settings, resolve_model(settings.model.name), SearchArgs(**args), {})
 
 
-def ui_app(args: UiArgs) -> Application:
+def ui_app(args: dict[str, Any]) -> Application:
     """Builds the page's application for a Serve config, with the settings of the environment."""
-    return _ui(load_settings(), args, {})
+    return _ui(load_settings(), UiArgs(**args), {})
 
 
 def build_applications(settings: Settings, spec: ModelSpec, config: ServeDeploySchema) -> list[RunTarget]:

@@ -58,6 +58,9 @@ def stop_on_signals() -> Iterator[StopSignals]:
         yield signals
     except Stopped:
         pass
+    except SystemExit as error:  # the handler that Ray installs while it starts
+        if error.code != signal.SIGTERM:
+            raise
     finally:
         for number, handler in before.items():
             signal.signal(number, handler or signal.SIG_DFL)

@@ -13,7 +13,7 @@ import pytest
 from PIL import Image
 
 from search_core.points import Batch, point_id
-from tests.unit.api_app import ApiUnderTest, picture, running_api
+from tests.fixtures.api_app import ApiUnderTest, picture, running_api
 
 
 def file_of(uri: str) -> Path:

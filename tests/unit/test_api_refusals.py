@@ -12,7 +12,7 @@ from typing import Any
 import httpx
 import pytest
 
-from tests.unit.api_app import PROBLEM, ApiUnderTest, picture, running_api
+from tests.fixtures.api_app import PROBLEM, ApiUnderTest, picture, running_api
 
 RED = {"text": "red"}
 UNKNOWN = str(uuid.UUID(int=7))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import base64
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -14,7 +15,7 @@ from search_core.fake import COLOURS
 from search_core.model import resolve_model
 from search_core.points import Batch, point_id
 from search_core.store import new_collection_name
-from tests.unit.api_app import PER_COLOUR, ApiUnderTest, picture, running_api
+from tests.fixtures.api_app import PER_COLOUR, ApiUnderTest, picture, running_api
 
 TOTAL = PER_COLOUR * len(COLOURS)
 
@@ -230,3 +231,14 @@ async def test_embeddings(api: ApiUnderTest) -> None:
     assert len(answer["images"]) == 1
     assert np.linalg.norm(answer["texts"][0]) == pytest.approx(1, abs=1e-5)
     assert np.dot(answer["texts"][0], answer["images"][0]) > 0.99
+
+
+async def test_too_many_requests_at_once_are_told_to_come_back(api: ApiUnderTest) -> None:
+    api.admission.max_in_flight = 2
+    responses = await asyncio.gather(*(api.search(terms=[{"text": f"red {n}"}]) for n in range(10)))
+    refused = [response for response in responses if response.status_code == 503]
+    assert len(refused) == 8
+    assert all(response.headers["retry-after"] for response in refused)
+    assert refused[0].json()["type"].endswith("overloaded")
+    assert (await api.search(terms=[{"text": "red"}])).status_code == 200
+    assert api.admission.in_flight == 0
