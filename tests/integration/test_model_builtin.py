@@ -71,4 +71,4 @@ def test_it_finds_the_samples_by_their_names(encoder, files, lines):
     texts = encoder.encode_texts([f"a photo of a {lines[row]['name']}" for row in named])
     right = np.array([[lines[row]["name"] == line["name"] for line in lines] for row in named])
     figures = recall(rank_of_best(texts @ images.T, right))
-    assert figures.recall_at_10 >= 1.5, figures
+    assert figures.recall_at_10 >= 0.5, figures

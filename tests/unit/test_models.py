@@ -1,15 +1,22 @@
 import random
 from itertools import pairwise
+from pathlib import Path
 
 import pytest
 
 torch = pytest.importorskip("torch")
 pytest.importorskip("open_clip")
 
+from models.cache import cached, cpu_minutes  # noqa: E402
+from models.finish import finish  # noqa: E402
 from models.heads import ImageHead  # noqa: E402
+from models.imagenet import CLASSES, ClassFeatures  # noqa: E402
 from models.recall import both_directions, ranks, summary  # noqa: E402
+from models.recipe import Recipe  # noqa: E402
+from models.teacher import ClassKnowledge, PhotoVectors  # noqa: E402
 from models.text_tower import encode, length_batches, new_text_tower, tokenize  # noqa: E402
 from models.texts import caption_words, in_template  # noqa: E402
+from models.tune import TextLessons  # noqa: E402
 
 
 def test_rank_is_of_the_best_relevant_item_and_ties_cost_half() -> None:
@@ -65,3 +72,31 @@ def test_folded_head_is_the_same_function_on_raw_features() -> None:
     expected = hidden @ folded["fc2.weight"].T + folded["fc2.bias"]
     with torch.no_grad():
         assert torch.allclose(head(features), expected, atol=1e-5)
+
+
+def test_the_last_step_moves_the_projections_and_nothing_else_of_the_tower() -> None:
+    torch.manual_seed(0)
+    dim, photos = 8, 6
+    features = torch.rand(1, photos, 5)
+    texts = tokenize(["a dog", "a cat", "a bus", "an owl", "a key", "a boat"])
+    lessons = TextLessons(
+        torch.arange(photos)[:, None], tokenize(["owl"] * CLASSES)[None], texts, torch.zeros(photos, dim)
+    )
+    classifier = torch.nn.Linear(5, CLASSES)
+    knowledge = ClassKnowledge(ClassFeatures(classifier, features[0]), torch.zeros(1, CLASSES, 3), classifier)
+    tower = new_text_tower(dim).eval()
+    head = ImageHead(features[0].mean(0), features[0].std(0), dim, dropout=0.5).eval()
+    recipe = Recipe(dim=dim, finish_epochs=2, finish_batch=3, finish_classes=4)
+    photo_vectors = PhotoVectors(features, torch.zeros(photos, 1, 3))
+    scale = torch.tensor(2.0)
+    finished, new_head, _ = finish(tower, head, scale, photo_vectors, knowledge, lessons, recipe)
+    before, after = tower.state_dict(), finished.state_dict()
+    assert {name for name in before if not torch.equal(before[name], after[name])} == {"text_projection"}
+    assert not torch.equal(head.fc1.weight, new_head.fc1.weight)
+    assert not new_head.training
+
+
+def test_cpu_time_is_what_the_run_recorded_or_unknown(tmp_path: Path) -> None:
+    cached(tmp_path / "made.pt", lambda: {"t": torch.ones(1)})
+    torch.save({"t": torch.ones(1)}, tmp_path / "older.pt")
+    assert cpu_minutes(tmp_path) == {"made": 0.0, "older": None}

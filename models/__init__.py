@@ -1,0 +1,1 @@
+"""Code that trains the built-in dual encoder; importing it does nothing."""
