@@ -42,7 +42,9 @@ class Captions:
         if named is not None:
             self._roots.append(named.absolute().parent)
         self._sidecars = {
-            root: _read(root / SIDECAR) for root in self._roots if named is None and (root / SIDECAR).is_file()
+            root: _read(root / SIDECAR)
+            for root in self._roots
+            if named is None and (root / SIDECAR).is_file()
         }
 
     def of(self, file: SourceFile) -> Description:
@@ -53,7 +55,9 @@ class Captions:
             lines = self._sidecars.get(root, {}) if self._named is None else self._named
             if found := lines.get(str(path.relative_to(root))):
                 return found
-        for lines in [self._sidecars.get(root, {}) for root in above] if self._named is None else [self._named]:
+        for lines in (
+            [self._sidecars.get(root, {}) for root in above] if self._named is None else [self._named]
+        ):
             if found := lines.get(path.name):
                 return found
         return _text_sidecar(file.path.with_suffix(".txt"))
@@ -64,7 +68,9 @@ def _read(path: Path) -> dict[str, Description]:
     if not path.is_file():
         raise UsageError(f"captions file {path} does not exist")
     try:
-        lines = path.read_text(encoding="utf-8-sig").split("\n")  # not splitlines: captions may hold other line ends
+        lines = path.read_text(encoding="utf-8-sig").split(
+            "\n"
+        )  # not splitlines: captions may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"captions file {path} cannot be read: {error}") from None
     return dict(_parse(path, number, line) for number, line in enumerate(lines, 1) if line.strip())

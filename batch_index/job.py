@@ -152,7 +152,9 @@ class _Job:
 
     async def _write(self, name: str, todo: Plan, quarantine: Quarantine, report: IndexReport) -> None:
         with tqdm(total=len(todo.embed) + len(todo.copy), unit=" pictures", disable=None) as bar:
-            copied = await write_copies(self._target, name, todo.copy)  # before any origin is changed or deleted
+            copied = await write_copies(
+                self._target, name, todo.copy
+            )  # before any origin is changed or deleted
             self._count(report, copied.written, quarantine, bar)
             await self._target.delete(name, todo.delete)
             report.deleted = len(todo.delete)

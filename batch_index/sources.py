@@ -114,7 +114,7 @@ def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
     if pattern[0] == "**":
         deeper = bool(parts) and not parts[0].startswith(".") and _matches(parts[1:], pattern)
         return deeper or _matches(parts, pattern[1:])
-    if not parts or parts[0].startswith(".") and not pattern[0].startswith("."):
+    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
         return False
     return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
 

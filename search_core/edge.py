@@ -109,7 +109,9 @@ class EdgeStore:
             with _plain_errors(name):
                 points = [
                     edge.Point(id, vector, payload)
-                    for id, vector, payload in zip(batch.ids, batch.vectors.tolist(), batch.payloads, strict=True)
+                    for id, vector, payload in zip(
+                        batch.ids, batch.vectors.tolist(), batch.payloads, strict=True
+                    )
                 ]
                 held.shard.update(edge.UpdateOperation.upsert_points(points))
             held.note(batch.ids)
@@ -276,7 +278,9 @@ class EdgeStore:
     def _load(self, name: str) -> _Held:
         generation = self._generation(name)
         path = self._files.shard(name, generation)
-        held = f"the store {self._settings.path} is held by {self._files.holder(name)}: wait for it or stop it"
+        held = (
+            f"the store {self._settings.path} is held by {self._files.holder(name)}: wait for it or stop it"
+        )
         try:
             shard = edge.EdgeShard.load(str(path))
         except Exception as error:  # qdrant_edge raises plain Exception for everything

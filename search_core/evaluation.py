@@ -45,7 +45,9 @@ def read_pairs(path: Path) -> list[Pair]:
         UsageError: the file cannot be read, is empty, or a line is not of that form.
     """
     try:
-        lines = path.read_text(encoding="utf-8").split("\n")  # not splitlines: captions may hold other line ends
+        lines = path.read_text(encoding="utf-8").split(
+            "\n"
+        )  # not splitlines: captions may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     pairs = [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]

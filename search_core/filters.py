@@ -102,4 +102,6 @@ def _is_text(value: str) -> bool:
 def _is_bound(key: Any, value: Any) -> bool:
     if key not in BOUNDS or isinstance(value, bool):
         return False
-    return isinstance(value, float) and math.isfinite(value) or isinstance(value, int) and value in INTEGERS
+    return (isinstance(value, float) and math.isfinite(value)) or (
+        isinstance(value, int) and value in INTEGERS
+    )

@@ -59,7 +59,9 @@ class OwnedStore:
 
 def start_owner(settings: StoreSettings, name: str = OWNER_NAME) -> Store:
     """Starts the owner actor in the Ray of this process; it ends with this process or with `stop_owner`."""
-    settings = settings.model_copy(update={"path": settings.path.absolute()})  # the actor has its Ray's working folder
+    settings = settings.model_copy(
+        update={"path": settings.path.absolute()}
+    )  # the actor has its Ray's working folder
     actor_class = ray.remote(num_cpus=0, max_restarts=0)(EdgeOwner)
     actor = actor_class.options(name=name, namespace=NAMESPACE).remote(settings)
     return cast(Store, OwnedStore(actor))

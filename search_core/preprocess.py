@@ -30,7 +30,9 @@ def to_pixels(image: Image.Image, preprocess: Preprocess) -> Pixels:
         fitted = image.resize((width, height), resample)
     elif preprocess.resize_mode == "longest":
         ratio = max(image.height / height, image.width / width)
-        fitted = image.resize((max(1, round(image.width / ratio)), max(1, round(image.height / ratio))), resample)
+        fitted = image.resize(
+            (max(1, round(image.width / ratio)), max(1, round(image.height / ratio))), resample
+        )
     elif height == width:
         middle = _middle(image)
         fitted = middle.resize(_shortest_edge(middle.width, middle.height, height), resample)

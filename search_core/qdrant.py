@@ -243,7 +243,9 @@ class QdrantStore:
             ) from None
         except ValueError as error:  # of the client, before it has asked the server, or in memory
             line = (str(error).splitlines() or ["ValueError"])[0]
-            raise NotFoundError(f"Qdrant: {line}") if "not found" in line else StoreError(f"Qdrant: {line}") from None
+            raise (
+                NotFoundError(f"Qdrant: {line}") if "not found" in line else StoreError(f"Qdrant: {line}")
+            ) from None
 
     def _error(self, missing: bool, code: str, details: str | None) -> StoreError | NotFoundError:
         text = (details or "").splitlines()[0] if details else code

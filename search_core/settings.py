@@ -163,7 +163,9 @@ def load_settings() -> Settings:
     for name in os.environ:  # pydantic-settings looks for names that it knows, and passes over the others
         group, delimiter, _ = name.upper().removeprefix(PREFIX).partition(DELIMITER)
         if name.upper().startswith(PREFIX) and delimiter and group.lower() not in Settings.model_fields:
-            raise UsageError(f"setting {name}: there is no group {group!r} ({', '.join(Settings.model_fields)})")
+            raise UsageError(
+                f"setting {name}: there is no group {group!r} ({', '.join(Settings.model_fields)})"
+            )
     try:
         return Settings()
     except ValidationError as error:

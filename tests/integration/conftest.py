@@ -27,7 +27,12 @@ def local_ray() -> Iterator[str]:
     options = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "namespace": "image-search"}
     try:
         ray.init(**options)
-    except (ConnectionError, RuntimeError, OSError, ValueError):  # a cold disk can make it miss its own deadline
+    except (
+        ConnectionError,
+        RuntimeError,
+        OSError,
+        ValueError,
+    ):  # a cold disk can make it miss its own deadline
         ray.shutdown()
         ray.init(**options)
     yield ray.get_runtime_context().gcs_address

@@ -42,7 +42,9 @@ def pictures(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def interrupted(commands: Commands, pictures: Path, number: signal.Signals, in_store: Any, least: int) -> None:
+def interrupted(
+    commands: Commands, pictures: Path, number: signal.Signals, in_store: Any, least: int
+) -> None:
     """Runs an index until it waits for the last picture and `least` are in the store, and ends it."""
     with Stall(pictures / LAST) as stall:
         process = commands.start("index", pictures, "--json")
@@ -55,7 +57,10 @@ def interrupted(commands: Commands, pictures: Path, number: signal.Signals, in_s
         if number == signal.SIGKILL:
             assert process.returncode == -signal.SIGKILL
         else:
-            assert (process.returncode, errors.strip()) == (1, STOPPED)  # click ends the line of a terminal's ^C
+            assert (process.returncode, errors.strip()) == (
+                1,
+                STOPPED,
+            )  # click ends the line of a terminal's ^C
         commands.assert_nothing_left()
 
 
@@ -96,7 +101,9 @@ def test_the_embedded_store_goes_on_after_kill_9_sigint_and_sigterm(pictures, tm
     def in_log() -> int:
         """How many pictures the write-ahead log has."""
         logs = (tmp_path / "store").glob("collections/*/shard-*/wal/open-*")
-        return len({name for log in logs for name in re.findall(rb"/pictures/(\d{4}\.png)", log.read_bytes())})
+        return len(
+            {name for log in logs for name in re.findall(rb"/pictures/(\d{4}\.png)", log.read_bytes())}
+        )
 
     interrupted(commands, pictures, signal.SIGKILL, in_log, ROWS_PER_BLOCK)
     collection, aliases, done = look(settings)
@@ -110,7 +117,9 @@ def test_the_embedded_store_goes_on_after_kill_9_sigint_and_sigterm(pictures, tm
     finish(commands, pictures, settings, done, collection.name)
 
 
-def test_a_qdrant_server_goes_on_after_kill_9_and_shows_nothing_half_done(pictures, tmp_path, qdrant_server: QdrantServer):
+def test_a_qdrant_server_goes_on_after_kill_9_and_shows_nothing_half_done(
+    pictures, tmp_path, qdrant_server: QdrantServer
+):
     qdrant_server.clear()
     commands = Commands(
         tmp_path,
@@ -123,7 +132,10 @@ def test_a_qdrant_server_goes_on_after_kill_9_and_shows_nothing_half_done(pictur
 
     def in_server() -> int:
         found = qdrant_server.ask("/collections")["collections"]
-        return sum(qdrant_server.ask(f"/collections/{one['name']}/points/count", {"exact": True})["count"] for one in found)
+        return sum(
+            qdrant_server.ask(f"/collections/{one['name']}/points/count", {"exact": True})["count"]
+            for one in found
+        )
 
     interrupted(commands, pictures, signal.SIGKILL, in_server, ROWS_PER_BLOCK)
     collection, aliases, done = look(settings)

@@ -192,12 +192,16 @@ def test_the_collection_is_published_and_says_what_the_run_did(world, first):
 def test_a_second_run_has_nothing_to_do_and_does_without_ray(world, first):
     before = world.points()
     report = world.run.light("index", world.pictures)
-    assert (report["embedded"], report["added"], report["updated"], report["moved"], report["deleted"]) == (0,) * 5
+    assert (report["embedded"], report["added"], report["updated"], report["moved"], report["deleted"]) == (
+        0,
+    ) * 5
     assert (report["unchanged"], report["quarantined"]) == (first["added"], len(BROKEN))
     assert report["collection"] == first["collection"]
     assert_whole(report)
     after = world.points()
-    assert {uri: point.payload for uri, point in after.items()} == {uri: point.payload for uri, point in before.items()}
+    assert {uri: point.payload for uri, point in after.items()} == {
+        uri: point.payload for uri, point in before.items()
+    }
 
 
 def test_however_the_source_is_written_it_is_the_same_source(world, first):
@@ -216,12 +220,19 @@ def test_a_dry_run_foresees_and_changes_nothing(world, first):
     before = world.points()
     report = world.run.light("index", world.pictures, "--dry-run", "--delete-missing", "--retry-quarantined")
     assert report["dry_run"] is True
-    assert (report["added"], report["deleted"], report["unchanged"]) == (2 + len(BROKEN), 1, first["added"] - 1)
+    assert (report["added"], report["deleted"], report["unchanged"]) == (
+        2 + len(BROKEN),
+        1,
+        first["added"] - 1,
+    )
     out, _ = world.run.run("index", world.pictures, "--dry-run")
     assert "nothing was changed" in out
     assert list(world.points()) == list(before)
     assert len(world.quarantine()) == len(BROKEN)
-    assert world.ask(lambda store: store.describe(first["collection"])).metadata["last_run"]["added"] == first["added"]
+    assert (
+        world.ask(lambda store: store.describe(first["collection"])).metadata["last_run"]["added"]
+        == first["added"]
+    )
     gone.write_bytes(kept)
     os.utime(gone, ns=(status.st_atime_ns, status.st_mtime_ns))
     new.unlink()
@@ -243,7 +254,11 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(world, first, tmp_path
         ([tmp_path / "empty"], 1, "no pictures in"),
         ([world.pictures, tmp_path / "nowhere"], 1, "does not exist"),
         (["s3://bucket/x"], 1, "only local folders"),
-        ([world.pictures, "--model", "nonsense"], 1, "unknown model 'nonsense': take builtin, ARCH/PRETRAINED"),
+        (
+            [world.pictures, "--model", "nonsense"],
+            1,
+            "unknown model 'nonsense': take builtin, ARCH/PRETRAINED",
+        ),
         ([world.pictures, "--model", "local-dir:/nowhere"], 1, "/nowhere must hold"),
         ([world.pictures, "--captions", tmp_path / "none.jsonl"], 2, "does not exist"),
         ([world.pictures, "--captions", tmp_path / "bad.jsonl"], 2, "line 1: needs"),
@@ -261,7 +276,10 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(world, first, tmp_path
 
 
 def test_a_wrong_setting_is_one_line(world, first):
-    for variable, says in (("IMAGE_SEARCH_INDEX__BATCH_SIZE", "index.batch_size"), ("IMAGE_SEARCH_INDX__CPUS", "no group")):
+    for variable, says in (
+        ("IMAGE_SEARCH_INDEX__BATCH_SIZE", "index.batch_size"),
+        ("IMAGE_SEARCH_INDX__CPUS", "no group"),
+    ):
         commands = Commands(world.run.folder, **{variable: "-1"})
         assert says in commands.refused("index", world.pictures, code=2)
 
@@ -289,7 +307,9 @@ def test_a_run_brings_the_collection_up_to_date(world, first):
     world.run.assert_nothing_left()
     assert_whole(report)
     assert report["collection"] == first["collection"]
-    assert {key: report[key] for key in ("added", "updated", "moved", "deleted", "quarantined", "embedded")} == {
+    assert {
+        key: report[key] for key in ("added", "updated", "moved", "deleted", "quarantined", "embedded")
+    } == {
         "added": 3,  # heir, new, mended
         "updated": 6,  # 00, 06, 08, 10, 12, 14
         "moved": 1,
@@ -302,7 +322,9 @@ def test_a_run_brings_the_collection_up_to_date(world, first):
     assert set(after) == world.uris(*names, "moved.png", "heir.png", "new.png", "broken/text.jpg")
     encoder = load_encoder(SPEC, ModelSettings(name="fake"))
     for uri, point in after.items():
-        data = next(path for path in pictures.rglob("*") if path.is_file() and file_uri(path) == uri).read_bytes()
+        data = next(
+            path for path in pictures.rglob("*") if path.is_file() and file_uri(path) == uri
+        ).read_bytes()
         wanted = encoder.encode_pixels(pixels_of(data, SPEC.preprocess, ImageSettings())[np.newaxis])[0]
         np.testing.assert_allclose(point.vector, wanted, atol=1e-5, err_msg=uri)
     (described,) = world.uris("plain/12.png")

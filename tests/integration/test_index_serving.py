@@ -76,7 +76,9 @@ def test_runs_go_through_the_server_and_its_readers_see_them(owner, tmp_path):
     (pictures / "01.png").unlink()
     put(pictures, "new.png", unique(100))
     second = commands.json("index", "pictures", "--delete-missing")
-    assert {key: second[key] for key in ("added", "moved", "deleted", "unchanged", "quarantined", "embedded")} == {
+    assert {
+        key: second[key] for key in ("added", "moved", "deleted", "unchanged", "quarantined", "embedded")
+    } == {
         "added": 1,
         "moved": 1,
         "deleted": 1,
@@ -84,7 +86,10 @@ def test_runs_go_through_the_server_and_its_readers_see_them(owner, tmp_path):
         "quarantined": 1,
         "embedded": 1,
     }
-    assert uris(owner) == (name, {file_uri(path) for path in pictures.glob("*.png") if path.name != "broken.png"})
+    assert uris(owner) == (
+        name,
+        {file_uri(path) for path in pictures.glob("*.png") if path.name != "broken.png"},
+    )
     assert commands.json("index", "pictures", "--dry-run")["unchanged"] == 12
     status = commands.json("status")
     assert (status["published"], status["server"]["pid"]) == (name, os.getpid())

@@ -31,7 +31,9 @@ def encoder() -> Encoder:
 @pytest.fixture(scope="module")
 def lines() -> list[dict]:
     """Every fourth sample."""
-    return [json.loads(line) for line in (SAMPLES / "captions.jsonl").read_text(encoding="utf-8").splitlines()][::4]
+    return [
+        json.loads(line) for line in (SAMPLES / "captions.jsonl").read_text(encoding="utf-8").splitlines()
+    ][::4]
 
 
 @pytest.fixture(scope="module")
@@ -66,7 +68,9 @@ def test_its_vectors_are_those_of_open_clip(encoder, files, lines):
 
 def test_it_finds_the_samples_by_their_names(encoder, files, lines):
     pixels = np.stack([pixels_of(data, encoder.spec.preprocess, LIMITS) for data in files])
-    images = np.concatenate([encoder.encode_pixels(pixels[start : start + 32]) for start in range(0, len(pixels), 32)])
+    images = np.concatenate(
+        [encoder.encode_pixels(pixels[start : start + 32]) for start in range(0, len(pixels), 32)]
+    )
     named = [row for row, line in enumerate(lines) if line["name"]]
     texts = encoder.encode_texts([f"a photo of a {lines[row]['name']}" for row in named])
     right = np.array([[lines[row]["name"] == line["name"] for line in lines] for row in named])

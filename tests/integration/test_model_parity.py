@@ -29,7 +29,17 @@ from tests.fixtures.pictures import encoded, photo, plain, put
 
 LIMITS = ImageSettings()
 MEAN, STD = (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711)
-SIZES = [(501, 375), (375, 501), (333, 217), (225, 223), (224, 224), (640, 101), (97, 640), (31, 17), (1023, 767)]
+SIZES = [
+    (501, 375),
+    (375, 501),
+    (333, 217),
+    (225, 223),
+    (224, 224),
+    (640, 101),
+    (97, 640),
+    (31, 17),
+    (1023, 767),
+]
 FP32 = ModelSettings(precision="fp32", device="cpu")
 TEXTS = ["a red square", "two dogs run over wet grass, seen from above", "", "ein Hund", "x " * 500]
 FILES = [
@@ -65,9 +75,9 @@ def test_our_pixels_are_those_of_open_clip(mode, interpolation, target):
         image = photo(*size, number)
         mine = to_pixels(image, ours)
         wanted = theirs(image)
-        normal = (torch.from_numpy(mine.copy()).permute(2, 0, 1) / 255 - torch.tensor(MEAN).view(3, 1, 1)) / torch.tensor(
-            STD
-        ).view(3, 1, 1)
+        normal = (
+            torch.from_numpy(mine.copy()).permute(2, 0, 1) / 255 - torch.tensor(MEAN).view(3, 1, 1)
+        ) / torch.tensor(STD).view(3, 1, 1)
         assert wanted.shape == normal.shape
         # exactly the same pixels: one step of 255 would be 0.014 here
         torch.testing.assert_close(normal, wanted, rtol=0, atol=1e-6, msg=f"{size}")
@@ -85,7 +95,9 @@ def test_every_preprocessing_that_open_clip_publishes_is_one_of_ours():
     assert seen["interpolation"] <= {None, "bicubic", "bilinear"}
 
 
-@pytest.mark.parametrize("name", ["ViT-B-32/openai", "ViT-B-16-SigLIP/webli", "ViT-L-14-336/openai", "RN50/cc12m"])
+@pytest.mark.parametrize(
+    "name", ["ViT-B-32/openai", "ViT-B-16-SigLIP/webli", "ViT-L-14-336/openai", "RN50/cc12m"]
+)
 def test_the_preprocessing_of_a_published_model_is_what_open_clip_would_use(name):
     """Resolved by name alone, without weights."""
     architecture, _, tag = name.partition("/")
@@ -138,7 +150,11 @@ def test_vectors_are_float32_of_length_1(encoder):
         assert vectors.dtype == np.float32
         assert vectors.shape == (5, tiny_clip.DIM)
         np.testing.assert_allclose(np.linalg.norm(vectors, axis=1), 1, atol=1e-5)
-    assert encoder.encode_texts([]).shape == encoder.encode_pixels(np.zeros((0, 64, 64, 3), np.uint8)).shape == (0, 32)
+    assert (
+        encoder.encode_texts([]).shape
+        == encoder.encode_pixels(np.zeros((0, 64, 64, 3), np.uint8)).shape
+        == (0, 32)
+    )
 
 
 def test_a_vector_does_not_depend_on_its_batch(encoder):
@@ -146,7 +162,9 @@ def test_a_vector_does_not_depend_on_its_batch(encoder):
     alone = np.concatenate([encoder.encode_pixels(pixels(encoder, [data])) for data in FILES])
     np.testing.assert_allclose(together, alone, atol=1e-5)
     texts = encoder.encode_texts(TEXTS)
-    np.testing.assert_allclose(texts, np.concatenate([encoder.encode_texts([text]) for text in TEXTS]), atol=1e-5)
+    np.testing.assert_allclose(
+        texts, np.concatenate([encoder.encode_texts([text]) for text in TEXTS]), atol=1e-5
+    )
 
 
 def test_read_only_arrays_are_taken_without_a_warning(encoder):

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 from search_core import collections
-from search_core.errors import NothingPublishedError, NotFoundError, SearchError, StoreError, UsageError
+from search_core.errors import NotFoundError, NothingPublishedError, SearchError, StoreError, UsageError
 from search_core.filters import parse_filter
 from search_core.model import resolve_model
 from search_core.points import Batch, point_id
@@ -72,7 +72,9 @@ async def filled(store: Store) -> Store:
 async def test_an_empty_store_has_nothing(store):
     assert await store.collections() == []
     assert await store.aliases() == {}
-    with pytest.raises(NothingPublishedError, match="no collection 'images' yet: run `image-search index SOURCE` first"):
+    with pytest.raises(
+        NothingPublishedError, match="no collection 'images' yet: run `image-search index SOURCE` first"
+    ):
         await published(store, "images")
 
 
@@ -97,7 +99,10 @@ async def test_creating_twice_changes_nothing(filled):
 async def test_collections_are_in_order_of_their_creation(store):
     specs = [resolve_model(name) for name in ("fake/16", "fake/8", "fake/32")]
     aliases = ["zebra", "images", "apple"]
-    names = [new_collection_name(alias, spec, 1e9 + n) for n, (alias, spec) in enumerate(zip(aliases, specs, strict=True))]
+    names = [
+        new_collection_name(alias, spec, 1e9 + n)
+        for n, (alias, spec) in enumerate(zip(aliases, specs, strict=True))
+    ]
     for name, spec in reversed(list(zip(names, specs, strict=True))):
         await store.create(name, spec)
     assert [collection.name for collection in await store.collections()] == names
@@ -472,8 +477,16 @@ async def test_an_empty_collection_scrolls_to_its_end(store):
 
 
 async def test_facets_count_values_commonest_first(filled):
-    assert list((await filled.facet(NAME, "orientation")).items()) == [("landscape", 30), ("portrait", 15), ("square", 15)]
-    assert await filled.facet(NAME, "folder", where=parse_filter({"width": {"lt": 104}})) == {"cats": 2, "dogs": 1, "birds": 1}
+    assert list((await filled.facet(NAME, "orientation")).items()) == [
+        ("landscape", 30),
+        ("portrait", 15),
+        ("square", 15),
+    ]
+    assert await filled.facet(NAME, "folder", where=parse_filter({"width": {"lt": 104}})) == {
+        "cats": 2,
+        "dogs": 1,
+        "birds": 1,
+    }
     assert list(await filled.facet(NAME, "orientation", limit=1)) == ["landscape"]
     assert len(await filled.facet(NAME, "file_name", limit=25)) == 25
 
@@ -490,7 +503,9 @@ async def test_optimizing_changes_no_answer(filled):
     await filled.delete(NAME, batch.ids[:5])
     assert await filled.count(NAME) == 60
     await filled.optimize(NAME)
-    assert {point.id for point in await everything(filled, NAME)} == set(points_of(5, first=60).ids) | set(batch.ids[5:])
+    assert {point.id for point in await everything(filled, NAME)} == set(points_of(5, first=60).ids) | set(
+        batch.ids[5:]
+    )
 
 
 # --- errors ---
@@ -524,7 +539,9 @@ async def test_every_call_says_that_a_collection_is_not_there(store):
 
 
 async def test_a_field_without_facets_is_named_with_those_that_have_them(filled):
-    with pytest.raises(NotFoundError, match=r"no facet 'caption': the collection has folder, format, orientation"):
+    with pytest.raises(
+        NotFoundError, match=r"no facet 'caption': the collection has folder, format, orientation"
+    ):
         await filled.facet(NAME, "caption")
 
 

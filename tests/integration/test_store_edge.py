@@ -84,7 +84,12 @@ async def test_a_second_process_is_refused_and_told_who_holds_the_store(kept):
     with process("hold", kept) as holder:
         assert line(holder) == "held"
         store = opened(kept)
-        for call in (store.count(NAME), store.upsert(NAME, points_of(1)), store.drop(NAME), store.describe(NAME)):
+        for call in (
+            store.count(NAME),
+            store.upsert(NAME, points_of(1)),
+            store.drop(NAME),
+            store.describe(NAME),
+        ):
             with pytest.raises(StoreLockedError) as caught:
                 await call
             assert f"process {holder.pid} (edge_process.py hold)" in str(caught.value)
@@ -164,7 +169,9 @@ async def test_kill_9_while_optimizing_leaves_the_collection_as_it_was(tmp_path)
         os.kill(child, signal.SIGSTOP)
         owner.kill()
         owner.wait()
-    until(lambda: "edge_optimizer" not in command(child))  # it ends with its parent, though it cannot even run
+    until(
+        lambda: "edge_optimizer" not in command(child)
+    )  # it ends with its parent, though it cannot even run
     store = opened(path, lock_timeout_s=60)
     batch = points_of(ENOUGH, dim=WIDE.dim)
     assert {point.id for point in await everything(store, NAME)} == set(batch.ids)
@@ -255,7 +262,9 @@ async def test_writes_and_searches_that_come_meanwhile_are_served_and_kept(wide,
     os.kill(child, signal.SIGSTOP)
     try:
         new = points_of(300, first=ENOUGH, dim=WIDE.dim)
-        changed = Batch(batch.ids[:10], unit_vectors(10, WIDE.dim, seed=77), [{"uri": f"new {n}"} for n in range(10)])
+        changed = Batch(
+            batch.ids[:10], unit_vectors(10, WIDE.dim, seed=77), [{"uri": f"new {n}"} for n in range(10)]
+        )
         await wide.upsert(NAME, new)
         await wide.upsert(NAME, changed)
         await wide.delete(NAME, [*batch.ids[10:30], *new.ids[:5]])

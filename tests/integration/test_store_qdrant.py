@@ -57,7 +57,9 @@ async def test_what_is_written_survives_a_restart_and_the_time_between_is_one_li
             store.collections,
         ]
         for call in calls:
-            with pytest.raises(StoreUnavailableError, match=f"the Qdrant server at {server.url} does not answer") as caught:
+            with pytest.raises(
+                StoreUnavailableError, match=f"the Qdrant server at {server.url} does not answer"
+            ) as caught:
                 await call()
             assert "\n" not in str(caught.value)
         await store.close()
@@ -73,7 +75,9 @@ async def test_what_is_written_survives_a_restart_and_the_time_between_is_one_li
 
 async def test_a_server_that_never_was_is_one_line(tmp_path):
     http, grpc = free_ports(2)
-    settings = StoreSettings(path=tmp_path, qdrant_url=f"http://127.0.0.1:{http}", qdrant_grpc_port=grpc, timeout_s=2)
+    settings = StoreSettings(
+        path=tmp_path, qdrant_url=f"http://127.0.0.1:{http}", qdrant_grpc_port=grpc, timeout_s=2
+    )
     store = QdrantStore(settings)
     with pytest.raises(StoreUnavailableError, match="does not answer") as caught:
         await store.collections()

@@ -23,7 +23,9 @@ def pictures(root: Path, *names: str) -> Path:
 
 
 def lines(path: Path, *values: object) -> Path:
-    path.write_text("\n".join(json.dumps(value, ensure_ascii=False) for value in values) + "\n", encoding="utf-8")
+    path.write_text(
+        "\n".join(json.dumps(value, ensure_ascii=False) for value in values) + "\n", encoding="utf-8"
+    )
     return path
 
 
@@ -90,7 +92,9 @@ def test_a_folder_without_lines_takes_none_from_another():
 
 def test_a_single_file_or_a_glob_finds_the_lines_beside_it():
     pictures(Path("p"), "a.png", "b.png")
-    lines(Path("p/captions.jsonl"), {"image": "a.png", "captions": ["a"]}, {"image": "b.png", "captions": ["b"]})
+    lines(
+        Path("p/captions.jsonl"), {"image": "a.png", "captions": ["a"]}, {"image": "b.png", "captions": ["b"]}
+    )
     assert of("p/a.png") == {"p/a.png": ("a",)}
     assert of("p/*.png") == {"p/a.png": ("a",), "p/b.png": ("b",)}
 
@@ -99,7 +103,9 @@ def test_a_named_file_counts_for_all_sources_and_alone():
     pictures(Path("p"), "a.png", "c.png")
     pictures(Path("q"), "b.png")
     lines(Path("p/captions.jsonl"), {"image": "c.png", "captions": ["not this"]})
-    named = lines(Path("all.jsonl"), {"image": "p/a.png", "captions": ["a"]}, {"image": "b.png", "captions": ["b"]})
+    named = lines(
+        Path("all.jsonl"), {"image": "p/a.png", "captions": ["a"]}, {"image": "b.png", "captions": ["b"]}
+    )
     assert of("p", "q", named=named) == {"p/a.png": ("a",), "p/c.png": (), "q/b.png": ("b",)}
 
 
@@ -127,7 +133,10 @@ def test_a_pipe_beside_a_picture_is_not_waited_for():
 
 def test_other_fields_come_along_as_columns():
     pictures(Path("p"), "a.png")
-    lines(Path("p/captions.jsonl"), {"image": "a.png", "captions": [], "licence": "CC0", "tags": ["x", {"y": 1}]})
+    lines(
+        Path("p/captions.jsonl"),
+        {"image": "a.png", "captions": [], "licence": "CC0", "tags": ["x", {"y": 1}]},
+    )
     source = LocalSource("p")
     (file,) = source.files()
     assert Captions([source], None).of(file) == Description((), {"licence": "CC0", "tags": ["x", {"y": 1}]})

@@ -277,7 +277,11 @@ def test_only_what_is_under_the_named_sources_is_deleted(shelf):
         ids = set(shelf.plan(*given, delete_missing=True).delete)
         return {name for name, point in shelf.points().items() if point.id in ids}
 
-    assert deleted(shelf.root / "one") == {"pictures/one/a.png", "pictures/one/sub/b.png", "pictures/one/e.jpg"}
+    assert deleted(shelf.root / "one") == {
+        "pictures/one/a.png",
+        "pictures/one/sub/b.png",
+        "pictures/one/e.jpg",
+    }
     assert deleted(shelf.root / "one" / "*.png") == {"pictures/one/a.png"}
     assert deleted(shelf.root / "keep.png") == set()
     assert deleted(shelf.root / "*.png") == set()
@@ -308,7 +312,9 @@ def test_a_file_whose_folder_cannot_be_looked_into_is_not_gone(shelf):
 
     uri = (shelf.root / ("x" * 300 + ".png")).as_uri()
     payload = {**shelf.points()["pictures/a.png"].payload, "uri": uri}
-    shelf.run(shelf.store.upsert("images__test__1", Batch([point_id(uri)], np.ones((1, 8), np.float32), [payload])))
+    shelf.run(
+        shelf.store.upsert("images__test__1", Batch([point_id(uri)], np.ones((1, 8), np.float32), [payload]))
+    )
     assert shelf.plan(delete_missing=True).delete == []
 
 
@@ -371,7 +377,9 @@ def test_a_copy_whose_origin_has_gone_or_changed_is_reported_and_not_invented(sh
     put(shelf.root, "b.png", unique(1))
     (copy,) = shelf.plan().copy
     wrong_hash = Copy(copy.file, copy.description, copy.action, copy.origin, "0" * 64)
-    wrong_origin = Copy(copy.file, copy.description, copy.action, point_id("file:///never"), copy.content_hash)
+    wrong_origin = Copy(
+        copy.file, copy.description, copy.action, point_id("file:///never"), copy.content_hash
+    )
     done = shelf.copy(Plan(copy=[wrong_hash, wrong_origin]))
     assert (done.written, done.missing) == ([], [wrong_hash, wrong_origin])
     assert list(shelf.points()) == ["pictures/a.png"]

@@ -74,6 +74,8 @@ def test_what_is_released_is_forgotten_and_an_empty_quarantine_has_no_file(tmp_p
 @pytest.mark.parametrize("content", [b"", b"no parquet at all", b"PAR1 cut off"])
 def test_a_damaged_file_says_the_mend(tmp_path, content):
     (tmp_path / "q.parquet").write_bytes(content)
-    with pytest.raises(StoreError, match=r"q\.parquet cannot be read: .*; delete it to try all its pictures again") as caught:
+    with pytest.raises(
+        StoreError, match=r"q\.parquet cannot be read: .*; delete it to try all its pictures again"
+    ) as caught:
         Quarantine(tmp_path / "q.parquet")
     assert "\n" not in str(caught.value)

@@ -6,7 +6,9 @@ from batch_index.report import IndexReport
 
 
 def report(**values) -> IndexReport:
-    return IndexReport("images__f__1", "fake", **{"seen": 10, "added": 4, "unchanged": 6, "seconds": 2.0, **values})
+    return IndexReport(
+        "images__f__1", "fake", **{"seen": 10, "added": 4, "unchanged": 6, "seconds": 2.0, **values}
+    )
 
 
 def test_the_contract_names_these_fields():

@@ -126,11 +126,15 @@ def test_batch_and_query_give_the_same_vectors(tmp_path):
     rows = through(batch_of(*paths))
     encoder = load_encoder(SPEC, MODEL)
     for row, data in zip(rows["vector"], files, strict=True):
-        np.testing.assert_allclose(row, encoder.encode_pixels(pixels_of(data, SPEC.preprocess, LIMITS)[None])[0], atol=1e-6)
+        np.testing.assert_allclose(
+            row, encoder.encode_pixels(pixels_of(data, SPEC.preprocess, LIMITS)[None])[0], atol=1e-6
+        )
 
 
 def test_read_only_arrays_as_ray_gives_them_are_taken(tmp_path):
-    rows = Decode(SPEC.preprocess, LIMITS)(batch_of(put(tmp_path, "a.png", plain("red")), tmp_path / "none.png"))
+    rows = Decode(SPEC.preprocess, LIMITS)(
+        batch_of(put(tmp_path, "a.png", plain("red")), tmp_path / "none.png")
+    )
     for column in rows.values():
         column.flags.writeable = False
     assert Embed(SPEC, MODEL)(rows)["vector"].shape == (2, SPEC.dim)

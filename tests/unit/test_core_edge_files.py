@@ -84,7 +84,7 @@ def test_the_text_is_on_disk_before_it_takes_the_old_ones_place(tmp_path, monkey
     fsync = os.fsync
 
     def watched(descriptor: int) -> None:
-        temporary = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        temporary = Path(f"/proc/self/fd/{descriptor}").readlink()
         if temporary.is_file():
             seen.append((json.loads(temporary.read_text()), read_json(path)))
         fsync(descriptor)

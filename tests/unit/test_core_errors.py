@@ -10,7 +10,9 @@ import pytest
 from search_core import errors
 from search_core.errors import ImageError, SearchError
 
-CLASSES = [value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, SearchError)]
+CLASSES = [
+    value for _, value in inspect.getmembers(errors, inspect.isclass) if issubclass(value, SearchError)
+]
 
 
 def make(kind: type[SearchError]) -> SearchError:

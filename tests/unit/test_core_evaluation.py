@@ -13,7 +13,12 @@ from search_core.evaluation import Pair, rank_of_best, read_pairs, recall
 
 def test_recall_counts_the_shares_within_the_first_k():
     figures = recall([1, 1, 2, 5, 6, 10, 11, 300])
-    assert figures.to_dict() == {"recall_at_1": 2 / 8, "recall_at_5": 4 / 8, "recall_at_10": 6 / 8, "median_rank": 5.5}
+    assert figures.to_dict() == {
+        "recall_at_1": 2 / 8,
+        "recall_at_5": 4 / 8,
+        "recall_at_10": 6 / 8,
+        "median_rank": 5.5,
+    }
 
 
 def test_recall_of_perfect_and_of_hopeless_ranks():
@@ -50,8 +55,13 @@ def test_pairs_are_read(tmp_path):
         {"image": "a.jpg", "captions": ["one", "two"], "other": 3},
         {"image": "file:///b.jpg", "captions": ["line\u2028separator", " "]},
     ]
-    path.write_text("\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n", encoding="utf-8")
-    assert read_pairs(path) == [Pair("a.jpg", ("one", "two")), Pair("file:///b.jpg", ("line\u2028separator",))]
+    path.write_text(
+        "\n".join(json.dumps(line, ensure_ascii=False) for line in lines) + "\n\n", encoding="utf-8"
+    )
+    assert read_pairs(path) == [
+        Pair("a.jpg", ("one", "two")),
+        Pair("file:///b.jpg", ("line\u2028separator",)),
+    ]
 
 
 @pytest.mark.parametrize(
@@ -78,6 +88,10 @@ def test_a_file_that_is_empty_missing_or_no_text_is_named(tmp_path):
     empty, binary = tmp_path / "empty", tmp_path / "binary"
     empty.write_text("\n \n")
     binary.write_bytes(b"\xff\xfe\x00")
-    for path, says in ((empty, "has no lines"), (binary, "cannot be read"), (tmp_path / "none", "cannot be read")):
+    for path, says in (
+        (empty, "has no lines"),
+        (binary, "cannot be read"),
+        (tmp_path / "none", "cannot be read"),
+    ):
         with pytest.raises(UsageError, match=says):
             read_pairs(path)

@@ -19,7 +19,9 @@ GOLDEN_QUARTERS = [0.02919, 0.089405, 0.028987, -0.136601, -0.099252, -0.038707]
 
 
 def vectors_of(*files: bytes) -> np.ndarray:
-    return ENCODER.encode_pixels(np.stack([pixels_of(data, ENCODER.spec.preprocess, ImageSettings()) for data in files]))
+    return ENCODER.encode_pixels(
+        np.stack([pixels_of(data, ENCODER.spec.preprocess, ImageSettings()) for data in files])
+    )
 
 
 @pytest.mark.parametrize("colour", COLOURS)
@@ -31,7 +33,9 @@ def test_a_colour_word_finds_its_colour(colour):
 def test_golden_vectors():
     pixels = np.asarray(quarters(32, 32))[np.newaxis]
     np.testing.assert_allclose(ENCODER.encode_texts(["red"])[0, :6], GOLDEN_RED, atol=2e-6)
-    np.testing.assert_allclose(ENCODER.encode_texts(["Two dogs  on Green grass"])[0, :6], GOLDEN_PHRASE, atol=2e-6)
+    np.testing.assert_allclose(
+        ENCODER.encode_texts(["Two dogs  on Green grass"])[0, :6], GOLDEN_PHRASE, atol=2e-6
+    )
     np.testing.assert_allclose(ENCODER.encode_pixels(pixels)[0, :6], GOLDEN_QUARTERS, atol=2e-6)
 
 

@@ -156,7 +156,7 @@ async def test_only_200_is_a_picture(server, path, status):
     ],
 )  # fmt: skip
 async def test_addresses_that_are_not_public_are_never_dialled(server, host):
-    with pytest.raises(FetchError, match="not public|cannot be found|Invalid IPv4"):
+    with pytest.raises(FetchError, match=r"not public|cannot be found|Invalid IPv4"):
         await get(f"http://{host}:{server.server_port}/picture", allow_private=False, timeout_s=60)
     assert server.asked == []
 

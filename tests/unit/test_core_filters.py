@@ -62,7 +62,9 @@ def test_a_filter_is_parsed(raw, parsed):
     ],
 )
 def test_what_cannot_be_matched_is_refused_in_one_line(value):
-    with pytest.raises(QueryError, match="filter 'width': give a value, a list of texts or of whole numbers, or bounds") as caught:
+    with pytest.raises(
+        QueryError, match="filter 'width': give a value, a list of texts or of whole numbers, or bounds"
+    ) as caught:
         parse_filter({"width": value})
     assert "\n" not in str(caught.value)
 
@@ -90,7 +92,9 @@ def test_what_is_no_name_of_a_field_is_refused(field):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("raw", [{str(n): 1 for n in range(33)}, {"a": ["half \ud800"]}, {"a": "x" * 5000}, {"a": [1] * 1001}])
+@pytest.mark.parametrize(
+    "raw", [{str(n): 1 for n in range(33)}, {"a": ["half \ud800"]}, {"a": "x" * 5000}, {"a": [1] * 1001}]
+)
 def test_filters_without_measure_are_refused(raw):
     with pytest.raises(QueryError, match="filter"):
         parse_filter(raw)

@@ -161,7 +161,9 @@ def test_the_first_frame_of_an_animation_counts(format):  # noqa: A002
 
 def test_a_multi_picture_jpeg_gives_its_first():
     frames = [Image.new("RGB", (32, 32), colour) for colour in (RED, BLUE)]
-    decoded = decode_rgb(encoded(frames[0], "MPO", save_all=True, append_images=frames[1:]), LIMITS, min_side=8)
+    decoded = decode_rgb(
+        encoded(frames[0], "MPO", save_all=True, append_images=frames[1:]), LIMITS, min_side=8
+    )
     assert decoded.format == "mpo"
     assert np.abs(np.array(decoded.rgb.getpixel((4, 4))) - RED).max() <= LOSSY
 
@@ -185,7 +187,13 @@ def test_each_orientation_is_set_upright(format, orientation):  # noqa: A002
     stored = quarters() if turn is None else quarters().transpose(turn)
     exif = Image.Exif()
     exif[0x0112] = orientation
-    options = {"quality": 95, "subsampling": 0} if format == "JPEG" else {"lossless": True} if format == "WEBP" else {}
+    options = (
+        {"quality": 95, "subsampling": 0}
+        if format == "JPEG"
+        else {"lossless": True}
+        if format == "WEBP"
+        else {}
+    )
     decoded = decode_rgb(encoded(stored, format, exif=exif, **options), LIMITS)
     assert (decoded.width, decoded.height) == decoded.rgb.size == (48, 32)
     assert_quarters(decoded.rgb, LOSSY if format == "JPEG" else 0)
@@ -203,7 +211,8 @@ def test_scaled_decoding_is_set_upright_too_and_reports_the_original_size(orient
 
 
 @pytest.mark.parametrize(
-    "exif", [b"garbage, not a TIFF header", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03", b"MM\0*\xff\xff\xff\xff", b""]
+    "exif",
+    [b"garbage, not a TIFF header", b"MM\0*\0\0\0\x08\0\x01\x01\x12\0\x03", b"MM\0*\xff\xff\xff\xff", b""],
 )
 def test_damaged_exif_does_not_cost_the_picture(exif):
     assert_quarters(
@@ -225,7 +234,9 @@ def test_scaled_jpeg_decoding_gives_nearly_the_same_small_picture(size):
     assert (scaled.width, scaled.height) == (full.width, full.height) == size
     assert min(scaled.rgb.size) < min(full.rgb.size)
     assert min(scaled.rgb.size) >= 2 * 224
-    small = [np.asarray(one.rgb.resize((224, 224), Image.Resampling.BICUBIC), np.int16) for one in (full, scaled)]
+    small = [
+        np.asarray(one.rgb.resize((224, 224), Image.Resampling.BICUBIC), np.int16) for one in (full, scaled)
+    ]
     difference = np.abs(small[0] - small[1])
     assert difference.mean() < 1.5
     assert np.percentile(difference, 99) <= 8
@@ -283,11 +294,12 @@ def test_broken_files_have_a_reason_and_one_line(data, reason, says, min_side):
     assert "\n" not in str(caught.value)
 
 
-@pytest.mark.parametrize("format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "TGA", "QOI", "ICO"])
+@pytest.mark.parametrize(
+    "format", ["JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "JPEG2000", "TGA", "QOI", "ICO"]
+)
 def test_damage_anywhere_gives_a_picture_or_an_image_error(format):  # noqa: A002
     whole = bytearray(encoded(photo(64, 48), format))
     seed = 7
-    print(f"seed {seed}")
     rng = np.random.default_rng(seed)
     for _ in range(60):
         data = bytearray(whole)
@@ -297,7 +309,7 @@ def test_damage_anywhere_gives_a_picture_or_an_image_error(format):  # noqa: A00
         try:
             assert decode_rgb(bytes(data), ImageSettings(max_megapixels=4)).rgb.mode == "RGB"
         except ImageError as error:
-            assert error.reason in {"unreadable", "truncated", "too_many_pixels"}
+            assert error.reason in {"unreadable", "truncated", "too_many_pixels"}  # noqa: PT017
 
 
 def test_programs_in_the_clothes_of_pictures_are_not_run():
@@ -316,7 +328,9 @@ def test_the_limit_on_bytes_is_checked_before_anything_is_decoded():
 
 def test_the_limit_on_pixels_is_what_the_setting_says():
     data = plain("red", (100, 101))
-    with pytest.raises(ImageError, match=r"100x101 pixels are more than the limit of 0\.01 megapixels") as caught:
+    with pytest.raises(
+        ImageError, match=r"100x101 pixels are more than the limit of 0\.01 megapixels"
+    ) as caught:
         decode_rgb(data, ImageSettings(max_megapixels=0.01))
     assert caught.value.reason == "too_many_pixels"
     assert decode_rgb(data, ImageSettings(max_megapixels=0.0101)).height == 101

@@ -10,7 +10,17 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
-HEAVY = ("torch", "ray", "gradio", "fastapi", "open_clip", "qdrant_client", "qdrant_edge", "pyarrow", "transformers")
+HEAVY = (
+    "torch",
+    "ray",
+    "gradio",
+    "fastapi",
+    "open_clip",
+    "qdrant_client",
+    "qdrant_edge",
+    "pyarrow",
+    "transformers",
+)
 
 PROBE = """
 import importlib, json, os, sys
@@ -43,12 +53,16 @@ print(json.dumps({"modules": sorted(sys.modules), "touched": touched}))
 
 
 def modules_of(package: str) -> list[str]:
-    return sorted(f"{package}.{path.stem}" for path in (ROOT / package).glob("*.py") if path.stem != "__init__")
+    return sorted(
+        f"{package}.{path.stem}" for path in (ROOT / package).glob("*.py") if path.stem != "__init__"
+    )
 
 
 def probe(*names: str) -> dict[str, list[str]]:
     """Imports the modules in a process of their own."""
-    done = subprocess.run([sys.executable, "-c", PROBE, *names], cwd=ROOT, capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", PROBE, *names], cwd=ROOT, capture_output=True, text=True, check=True
+    )
     assert done.stderr == ""
     return json.loads(done.stdout)
 
@@ -71,7 +85,9 @@ NEEDS = {  # the only modules that bring a heavy library along, and which
 }
 
 
-@pytest.mark.parametrize("names", [[n for n in modules_of("search_core") if n.partition(".")[2] not in NEEDS]], ids=["light"])
+@pytest.mark.parametrize(
+    "names", [[n for n in modules_of("search_core") if n.partition(".")[2] not in NEEDS]], ids=["light"]
+)
 def test_the_light_modules_of_the_core_stay_light(names):
     assert heavy(probe(*names)) == set()
 
@@ -87,7 +103,12 @@ def test_the_others_bring_along_what_they_are_for(module):
 
 def test_planning_an_index_run_needs_neither_ray_nor_torch():
     """A second run that finds nothing new must not pay for them."""
-    assert not heavy(probe("cli.indexing", "batch_index.job", "batch_index.plan")) & {"ray", "torch", "gradio", "fastapi"}
+    assert not heavy(probe("cli.indexing", "batch_index.job", "batch_index.plan")) & {
+        "ray",
+        "torch",
+        "gradio",
+        "fastapi",
+    }
 
 
 def test_importing_reads_no_environment_and_opens_nothing():

@@ -130,7 +130,9 @@ def test_a_file_of_weights_is_known_by_its_content(tmp_path):
 
 
 def test_a_quickgelu_architecture_is_another_model():
-    assert resolve_model("ViT-B-32-quickgelu/openai").fingerprint != resolve_model("ViT-B-32/openai").fingerprint
+    assert (
+        resolve_model("ViT-B-32-quickgelu/openai").fingerprint != resolve_model("ViT-B-32/openai").fingerprint
+    )
 
 
 @pytest.mark.parametrize("name", ["fake", "fake/512", "ViT-B-32/openai"])
@@ -189,7 +191,9 @@ def test_a_collection_refuses_another_model():
     assert collection.state == "building"
     collection.require(spec)
     collection.require(dataclasses.replace(spec, name="by another name"))
-    with pytest.raises(ModelMismatchError, match=r"made by model fake .*not by fake/128 .*--model fake, or --rebuild"):
+    with pytest.raises(
+        ModelMismatchError, match=r"made by model fake .*not by fake/128 .*--model fake, or --rebuild"
+    ):
         collection.require(other)
 
 

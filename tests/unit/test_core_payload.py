@@ -28,7 +28,9 @@ def payload(uri: str = "file:///photos/cats/tom.jpg", **fields):
 
 def test_every_field_of_the_contract_is_there():
     full = payload(
-        modified=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC), captions=["one", "two"], extra={"licence": "CC0"}
+        modified=datetime(2026, 1, 2, 3, 4, 5, 6, tzinfo=UTC),
+        captions=["one", "two"],
+        extra={"licence": "CC0"},
     )
     assert full == {
         "uri": "file:///photos/cats/tom.jpg",

@@ -15,7 +15,16 @@ from search_core.settings import ImageSettings
 from tests.fixtures.pictures import encoded, photo, plain, put, quarters
 
 LIMITS = ImageSettings(thumbnail_px=64)
-NAMES = ["a.jpg", "with space.jpg", "ümläut 日本.jpg", "per%20cent.jpg", "hash#query?.jpg", "plus+&.jpg", "-dash", "a:b@c.jpg"]
+NAMES = [
+    "a.jpg",
+    "with space.jpg",
+    "ümläut 日本.jpg",
+    "per%20cent.jpg",
+    "hash#query?.jpg",
+    "plus+&.jpg",
+    "-dash",
+    "a:b@c.jpg",
+]
 
 
 def opened(data: bytes) -> Image.Image:
@@ -49,7 +58,12 @@ def test_a_uri_is_absolute(tmp_path, monkeypatch):
 
 
 def test_only_web_addresses_are_remote():
-    assert [is_remote(uri) for uri in ("http://h/a", "https://h/a", "file:///a", "s3://b/a")] == [True, True, False, False]
+    assert [is_remote(uri) for uri in ("http://h/a", "https://h/a", "file:///a", "s3://b/a")] == [
+        True,
+        True,
+        False,
+        False,
+    ]
     assert local_path("https://h/a") is None
 
 
@@ -66,7 +80,8 @@ def test_a_folder_is_no_picture(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("size", "wanted"), [((640, 480), (64, 48)), ((300, 600), (32, 64)), ((30, 20), (30, 20)), ((5000, 3), (64, 1))]
+    ("size", "wanted"),
+    [((640, 480), (64, 48)), ((300, 600), (32, 64)), ((30, 20), (30, 20)), ((5000, 3), (64, 1))],
 )
 def test_a_thumbnail_fits_and_keeps_its_shape(size, wanted):
     thumbnail = opened(make_thumbnail(encoded(photo(*size), "PNG"), LIMITS))
@@ -127,7 +142,10 @@ def test_a_changed_picture_has_a_new_thumbnail(tmp_path):
 
 def test_another_size_is_another_thumbnail(tmp_path):
     uri = file_uri(put(tmp_path, "a.png", plain("red", (100, 100))))
-    sizes = [opened(ThumbnailCache(tmp_path / "c", ImageSettings(thumbnail_px=px)).get(uri, "v")).width for px in (32, 64)]
+    sizes = [
+        opened(ThumbnailCache(tmp_path / "c", ImageSettings(thumbnail_px=px)).get(uri, "v")).width
+        for px in (32, 64)
+    ]
     assert sizes == [32, 64]
 
 

@@ -16,7 +16,9 @@ MODES = ("shortest", "longest", "squash")
 SIZES = [(64, 48), (48, 64), (50, 50), (7, 5), (500, 33), (33, 500), (1, 1), (1, 400), (400, 1)]
 
 
-def recipe(mode: str, size: tuple[int, int] = (32, 32), interpolation: str = "bicubic", fill: int = 0) -> Preprocess:
+def recipe(
+    mode: str, size: tuple[int, int] = (32, 32), interpolation: str = "bicubic", fill: int = 0
+) -> Preprocess:
     return Preprocess(size, (0.0, 0.0, 0.0), (1.0, 1.0, 1.0), interpolation, mode, fill)
 
 
@@ -67,7 +69,9 @@ def test_the_size_is_height_by_width():
 
 def test_interpolations_differ():
     image = photo(61, 47)
-    bicubic, bilinear = (to_pixels(image, recipe("squash", interpolation=name)) for name in ("bicubic", "bilinear"))
+    bicubic, bilinear = (
+        to_pixels(image, recipe("squash", interpolation=name)) for name in ("bicubic", "bilinear")
+    )
     assert (bicubic != bilinear).any()
 
 
@@ -92,7 +96,10 @@ def test_what_is_cut_off_an_elongated_picture_was_to_be_cropped_anyway():
 def test_bytes_to_pixels_is_decoding_and_fitting():
     data = encoded(photo(300, 200), "PNG")
     limits = ImageSettings()
-    assert (pixels_of(data, recipe("shortest"), limits) == to_pixels(decode_rgb(data, limits).rgb, recipe("shortest"))).all()
+    assert (
+        pixels_of(data, recipe("shortest"), limits)
+        == to_pixels(decode_rgb(data, limits).rgb, recipe("shortest"))
+    ).all()
 
 
 def test_large_jpegs_are_decoded_at_a_scale_that_leaves_twice_the_model_size():

@@ -41,7 +41,12 @@ def test_each_kind_of_term_is_taken(term):
 def test_defaults_are_the_contract():
     taken = request()
     assert (taken.limit, taken.offset, taken.min_score, taken.min_relevance) == (24, 0, None, None)
-    assert (taken.collapse_duplicates, taken.explain, taken.collection, taken.filter) == (False, False, None, {})
+    assert (taken.collapse_duplicates, taken.explain, taken.collection, taken.filter) == (
+        False,
+        False,
+        None,
+        {},
+    )
     assert taken.terms[0].weight == 1.0
 
 
@@ -121,7 +126,7 @@ def test_what_the_contract_refuses_is_refused(fields, says):
 
 
 def test_half_a_surrogate_pair_is_refused():
-    with pytest.raises(ValidationError, match="text|unicode|surrogate|JSON"):
+    with pytest.raises(ValidationError, match=r"text|unicode|surrogate|JSON"):
         SearchRequest.model_validate({"terms": [{"text": "\ud800"}]})
 
 

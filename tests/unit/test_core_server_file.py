@@ -56,7 +56,8 @@ def test_a_process_number_used_again_is_not_the_server(tmp_path, process):
 
 
 @pytest.mark.parametrize(
-    "text", ["", "no json", "[]", "{}", '{"pid": 1}', '{"pid": "x", "started": "1", "url": "", "ray_address": ""}']
+    "text",
+    ["", "no json", "[]", "{}", '{"pid": 1}', '{"pid": "x", "started": "1", "url": "", "ray_address": ""}'],
 )
 def test_a_damaged_file_is_no_server(tmp_path, text):
     (tmp_path / FILE_NAME).write_text(text)

@@ -53,7 +53,9 @@ def test_the_yaml_file_of_the_working_folder_counts():
 
 def test_the_named_file_counts_instead(monkeypatch, tmp_path):
     yaml("serve:\n  port: 9000\n")
-    monkeypatch.setenv("IMAGE_SEARCH_CONFIG", str(yaml("model:\n  name: fake\n", str(tmp_path / "other.yaml"))))
+    monkeypatch.setenv(
+        "IMAGE_SEARCH_CONFIG", str(yaml("model:\n  name: fake\n", str(tmp_path / "other.yaml")))
+    )
     settings = load_settings()
     assert (settings.serve.port, settings.model.name) == (8000, "fake")
 
@@ -86,7 +88,11 @@ def test_changing_makes_a_copy():
     ("name", "value", "says"),
     [
         ("IMAGE_SEARCH_STORE__PTAH", "x", r"store\.ptah"),
-        ("IMAGE_SEARCH_STOER__PATH", "x", "IMAGE_SEARCH_STOER__PATH: there is no group 'STOER' (store, model"),
+        (
+            "IMAGE_SEARCH_STOER__PATH",
+            "x",
+            "IMAGE_SEARCH_STOER__PATH: there is no group 'STOER' (store, model",
+        ),
         ("image_search_stoer__path", "x", "there is no group 'STOER'"),
         ("IMAGE_SEARCH_SERVE__PORT", "0", r"serve\.port"),
         ("IMAGE_SEARCH_SERVE__PORT", "http", r"serve\.port"),
