@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import socket
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,7 @@ from search_core.owner import NAMESPACE
 
 OBJECT_STORE_BYTES = 1_000_000_000
 STARTS = 2
+ANSWER_S = 10
 
 
 @contextmanager
@@ -53,13 +55,21 @@ def _silent_stderr() -> Iterator[None]:
         os.close(nowhere)
 
 
+def _knock(address: str) -> None:
+    """Finds out at once that nobody is there: Ray itself tries again for minutes."""
+    host, _, port = address.rpartition(":")
+    socket.create_connection((host, int(port)), ANSWER_S).close()
+
+
 def _connect(address: str | None, cpus: float) -> None:
     quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
     if address is not None:
         try:
+            _knock(address)
             ray.init(address=address, **quiet)
-        except (ConnectionError, RuntimeError) as error:
-            raise StoreUnavailableError(f"the server's Ray at {address} does not answer: {error}") from None
+        except (OSError, RuntimeError) as error:
+            line = (str(error).splitlines() or [type(error).__name__])[0]
+            raise StoreUnavailableError(f"the server's Ray at {address} does not answer: {line}") from None
         return
     for attempt in range(1, STARTS + 1):  # a cold disk can make Ray miss its own start deadline
         try:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -16,6 +17,7 @@ DESKTOP = {"width": 1280, "height": 900}
 PHONE = {"width": 390, "height": 844}
 ANSWER_MS = 20_000
 CARDS = "#results .cards > .card"
+ANSWER = "document.querySelector('#results .answer')?.tagName"
 
 
 @pytest.fixture
@@ -46,17 +48,27 @@ def page(browser: Browser, url: str, requests: list[str]) -> Iterator[Page]:
     assert hosts == {urlsplit(url).netloc}
 
 
-def search(page: Page, text: str) -> None:
-    """Types a query, presses Enter and waits for its answer."""
-    page.locator("#text input").fill(text)
-    page.locator("#text input").press("Enter")
-    wait_for_answer(page)
-
-
-def wait_for_answer(page: Page) -> None:
-    """Waits until the results on the page are those of the last search."""
-    expect(page.locator("#status .status-line")).to_contain_text("pictures")
+@contextmanager
+def answered(page: Page) -> Iterator[None]:
+    """Waits, after the block has asked for something, until its answer has taken the place of the one before."""
+    before = page.evaluate(ANSWER)  # the name of the element that holds an answer is another for each
+    yield
+    page.wait_for_function(f"before => {ANSWER} && {ANSWER} !== before", arg=before)
     expect(page.locator("#status .busy")).to_have_count(0)
+
+
+def search(page: Page, text: str) -> None:
+    """Types a query, presses Enter and waits for its results."""
+    with answered(page):
+        page.locator("#text input").fill(text)
+        page.locator("#text input").press("Enter")
+    expect(page.locator(CARDS).first).to_be_visible()
+
+
+def upload(page: Page, picture: Path) -> None:
+    """Chooses a picture and waits for its results."""
+    with answered(page):
+        page.locator("#picture input[type=file]").set_input_files(picture)
     expect(page.locator(CARDS).first).to_be_visible()
 
 
@@ -98,16 +110,14 @@ def test_number_of_results(page: Page) -> None:
 
 def test_an_uploaded_picture_finds_itself(page: Page) -> None:
     picture = SAMPLES / "images" / "animals" / "abalone.webp"
-    page.locator("#picture input[type=file]").set_input_files(picture)
-    wait_for_answer(page)
+    upload(page, picture)
     assert files(page)[0] == picture.name
     assert float(str(page.locator(CARDS).first.get_attribute("data-score"))) > 0.99
 
 
 def test_words_and_picture_together_have_a_weight(page: Page) -> None:
     expect(page.locator("#weight")).to_be_hidden()
-    page.locator("#picture input[type=file]").set_input_files(SAMPLES / "images" / "animals" / "abalone.webp")
-    wait_for_answer(page)
+    upload(page, SAMPLES / "images" / "animals" / "abalone.webp")
     by_picture = files(page)
     search(page, "a red car")
     expect(page.locator("#weight")).to_be_visible()
@@ -117,16 +127,16 @@ def test_words_and_picture_together_have_a_weight(page: Page) -> None:
 def test_more_like_this(page: Page) -> None:
     search(page, "an elephant")
     first = files(page)[0]
-    page.locator(f"{CARDS} .card-more").first.click()
+    with answered(page):
+        page.locator(f"{CARDS} .card-more").first.click()
     expect(page.locator("#similar .similar-chip")).to_be_visible()
-    wait_for_answer(page)
     assert first not in files(page)
     assert len(files(page)) > 1
 
 
 def test_an_example_runs_at_once_and_clear_takes_it_back(page: Page) -> None:
-    page.locator("#examples .example").first.click()
-    wait_for_answer(page)
+    with answered(page):
+        page.locator("#examples .example").first.click()
     assert names(page)
     page.locator("#clear").click()
     expect(page.locator(CARDS)).to_have_count(0)
@@ -165,7 +175,7 @@ def test_visitors_side_by_side_get_their_own_results(browser: Browser, url: str)
     for page in pages:
         page.locator("#text input").press("Enter")
     for page, expected in zip(pages, queries.values(), strict=True):
-        wait_for_answer(page)
+        expect(page.locator(CARDS).first).to_be_visible()
         assert any(expected in name.lower() for name in names(page)[:5]), names(page)
     for context in contexts:
         context.close()
