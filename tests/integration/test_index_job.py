@@ -17,13 +17,16 @@ import pytest
 from filelock import FileLock
 from PIL import Image
 
+from batch_index.job import IndexRequest, run_index
+from batch_index.report import IndexReport
 from search_core.edge import EdgeStore
 from search_core.encoder import load_encoder
+from search_core.errors import ModelError, ModelMismatchError, SourceError, StoreLockedError
 from search_core.model import resolve_model
 from search_core.pictures import file_uri
 from search_core.points import Point
 from search_core.preprocess import pixels_of
-from search_core.settings import ImageSettings, ModelSettings, StoreSettings
+from search_core.settings import ImageSettings, ModelSettings, Settings, StoreSettings
 from search_core.store import Store
 from tests.fixtures.commands import Commands
 from tests.fixtures.pictures import encoded, photo, plain, png_claiming, put, quarters, unique
@@ -244,6 +247,25 @@ def test_another_model_is_refused_with_the_mend(world, first):
     assert first["collection"] in line
     assert "--model fake, or --rebuild" in line
     assert world.published() == first["collection"]
+
+
+def test_programs_get_a_report_or_an_error_of_its_kind(world, first, tmp_path):
+    def job(*sources: Path, model: str = "fake", **options: Any) -> IndexReport:
+        settings = Settings(store=StoreSettings(path=world.store_path), model=ModelSettings(name=model))
+        return asyncio.run(run_index(IndexRequest([str(source) for source in sources], **options), settings))
+
+    report = job(world.pictures)
+    assert (report.unchanged, report.embedded, report.collection) == (first["added"], 0, first["collection"])
+    assert job(world.pictures, dry_run=True, rebuild=True, model="fake/16").added == first["seen"]
+    with pytest.raises(ModelMismatchError):
+        job(world.pictures, model="fake/16")
+    with pytest.raises(SourceError):
+        job(tmp_path / "nowhere")
+    with pytest.raises(ModelError):
+        job(world.pictures, model="nonsense")
+    with FileLock(world.store_path / "index-images.lock"), pytest.raises(StoreLockedError):
+        job(world.pictures)
+    assert len(world.ask(lambda store: store.collections())) == 1
 
 
 def test_what_cannot_be_done_is_one_line_and_an_exit_code(world, first, tmp_path):

@@ -95,6 +95,13 @@ def test_runs_go_through_the_server_and_its_readers_see_them(owner, tmp_path):
     status = commands.json("status")
     assert (status["published"], status["server"]["pid"]) == (name, os.getpid())
 
+    tried = commands.json("status")["collections"][0]["quarantine"][0]["time"]
+    assert commands.json("index", "pictures")["quarantined"] == 1
+    assert commands.json("status")["collections"][0]["quarantine"][0]["time"] == tried
+    again = commands.json("index", "pictures", "--retry-quarantined")
+    assert (again["quarantined"], again["embedded"], again["unchanged"]) == (1, 0, 12)
+    assert commands.json("status")["collections"][0]["quarantine"][0]["time"] > tried
+
     rebuilt = commands.json("index", "pictures", "--rebuild", "--model", "fake/16")
     assert (rebuilt["added"], rebuilt["embedded"]) == (12, 12)
     assert uris(owner)[0] == rebuilt["collection"] != name

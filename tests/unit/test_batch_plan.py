@@ -171,6 +171,21 @@ def test_one_old_file_moves_to_one_new_place_only(shelf):
     assert sorted(shelf.points()) == ["pictures/x.png", "pictures/y.png", "pictures/z.png"]
 
 
+def test_a_file_that_takes_over_the_contents_of_a_gone_one_is_updated_not_moved(shelf):
+    put(shelf.root, "a.png", unique(1))
+    put(shelf.root, "b.png", unique(2))
+    shelf.index()
+    before = shelf.points()["pictures/a.png"]
+    (shelf.root / "a.png").unlink()
+    put(shelf.root, "b.png", unique(1))
+    plan = shelf.index(delete_missing=True)
+    assert told(plan) == {"embed": [], "copy": ["updated b.png"]}
+    assert plan.delete == [before.id]
+    after = shelf.points()
+    assert list(after) == ["pictures/b.png"]
+    assert (after["pictures/b.png"].vector == before.vector).all()
+
+
 def test_a_moved_and_changed_file_is_a_new_one(shelf):
     put(shelf.root, "a.png", unique(1))
     shelf.index()
