@@ -1,6 +1,6 @@
 """The HTTP API as a FastAPI application. It knows nothing of Ray: tests run it as it is.
 
-Unknown query parameters are refused like unknown fields are, so that a misspelt one is noticed.
+Where a route takes query parameters, unknown ones are refused like unknown fields, so that a misspelt one is noticed.
 """
 
 from __future__ import annotations
