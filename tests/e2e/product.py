@@ -19,7 +19,8 @@ SAMPLES = ROOT / "samples"
 COMMAND = str(Path(sys.executable).with_name("image-search"))
 MARK = "IMAGE_SEARCH_TEST_RUN"
 """Set in the environment of every process of a test, so that what it left behind can be told from others."""
-GONE_S = 30
+GONE_S = 150
+"""Two of Ray's agents outlive a killed server by up to 90 s before they notice."""
 
 
 def free_port() -> int:

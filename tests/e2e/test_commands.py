@@ -90,7 +90,7 @@ def test_stopping_an_index_run_leaves_no_process_and_a_usable_store(
 ) -> None:
     product = Product(tmp_path / "store", model="fake")
     job = product.start("index", str(SAMPLES))
-    while not list(product.store.glob("collections/*/shard-*/segments/*")):  # its collection has been made
+    while not list(product.store.glob("collections/*/holder.json")):  # its first batch is being written
         assert job.poll() is None, job.communicate()
     job.send_signal(number)
     _, errors = job.communicate(timeout=60)
