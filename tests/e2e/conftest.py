@@ -42,9 +42,9 @@ def url(product: Product) -> Iterator[str]:
     product.assert_nothing_left()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """Headless Chromium."""
+    """Headless Chromium, no longer than its module: Playwright keeps an event loop running in this thread."""
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=str(find_chromium()), args=BROWSER_ARGUMENTS)
         yield browser
