@@ -88,6 +88,7 @@ def test_terms_that_cancel_each_other_are_a_query_error(means):
 @pytest.mark.parametrize("count", [1, 2, 7])
 @pytest.mark.parametrize("means", [None, "random"])
 def test_the_query_is_of_length_1_and_the_sum_of_its_parts(count, means):
+    print(f"seed {SEED}")  # noqa: T201 - shown where the test fails
     rng = np.random.default_rng(SEED + count)
     if means:
         means = Means(*(0.1 * rng.normal(size=(2, 16))).astype(np.float32))
