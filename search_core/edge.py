@@ -29,6 +29,7 @@ from search_core.store import Collection, new_metadata
 
 HNSW_M = 16
 HNSW_EF_CONSTRUCT = 128
+HNSW_EF = 256  # twice what the graph was built with, so that hard data is found too
 FULL_SCAN_KB = 10_000
 RETRY_PAUSE_S = 0.1
 OPTIMIZER = "search_core.edge_optimizer"
@@ -148,7 +149,7 @@ class EdgeStore:
                 query=edge.Query.Nearest(vector.tolist()),
                 filter=_filter(where),
                 score_threshold=min_score,
-                params=edge.SearchParams(exact=exact),
+                params=edge.SearchParams(hnsw_ef=HNSW_EF, exact=exact),
                 with_payload=True,
                 with_vector=with_vectors,
             )
