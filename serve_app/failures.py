@@ -25,4 +25,4 @@ def start_error(status: ServeStatus) -> StartError:
         return StartError(
             f"the server cannot start, {name}: {own[-1] if own else lines[-1] if lines else 'no message'}"
         )
-    return StartError("the server cannot start: Ray's logs in /tmp/ray/session_latest/logs say more")
+    return StartError("the server cannot start: session_latest/logs in Ray's temporary folder says more")
