@@ -11,7 +11,6 @@ changing the recipe or the texts.
 from __future__ import annotations
 
 import argparse
-import ctypes
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -36,6 +35,7 @@ from models.teacher import ClassKnowledge, PhotoVectors, Teacher, new_image_head
 from models.text_tower import distil, encode_all, new_text_tower, start_from_words, tokenize
 from models.texts import distillation_texts
 from models.tune import TextLessons, tune
+from search_core.allocator import keep_freed_memory
 
 MODELS = Path(__file__).parent
 DATA = MODELS.parent.parent / "shared/data"
@@ -210,15 +210,6 @@ def _part(tensors: dict[str, Tensor], prefix: str) -> dict[str, Tensor]:
     return {name.removeprefix(prefix): value for name, value in tensors.items() if name.startswith(prefix)}
 
 
-def _keep_freed_memory() -> None:
-    """Tell glibc to reuse large blocks instead of returning them: half of the time went into page faults."""
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        trim_threshold, mmap_threshold = -1, -3  # M_TRIM_THRESHOLD, M_MMAP_THRESHOLD in malloc.h
-        libc.mallopt(trim_threshold, 2**31 - 1)
-        libc.mallopt(mmap_threshold, 2**30)
-
-
 def main(arguments: Sequence[str] | None = None) -> None:
     """Train, export and report."""
     parser = argparse.ArgumentParser(description="Train the built-in model.")
@@ -233,7 +224,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--threads", type=int, default=2)
     options = parser.parse_args(arguments)
     torch.set_num_threads(options.threads)
-    _keep_freed_memory()
+    keep_freed_memory()
     Training(options.data, options.cache, Recipe()).run(options.out)
     write_report(options.out, options.data, options.samples, cpu_minutes(options.cache))
 

@@ -9,12 +9,15 @@ from typing import Any
 import numpy as np
 import torch
 
+from search_core.allocator import keep_freed_memory
 from search_core.errors import ModelError
 from search_core.model import ModelSpec
 from search_core.points import Vectors
 from search_core.preprocess import Pixels
 from search_core.settings import ModelSettings
 
+CPU_BATCH = 16
+"""Pictures of one pass on a CPU: more only crowd its caches. A GPU takes what it is given."""
 DTYPES = {"fp32": torch.float32, "fp16": torch.float16, "bf16": torch.bfloat16}
 
 
@@ -30,6 +33,8 @@ class OpenClipEncoder:
         self.spec = spec
         self.device = choose_device(settings.device)
         self.precision = choose_precision(settings.precision, self.device)
+        if self.device == "cpu":
+            keep_freed_memory()
         if settings.threads:
             torch.set_num_threads(settings.threads)
         self._dtype = DTYPES[self.precision]
@@ -58,6 +63,10 @@ class OpenClipEncoder:
         """Vectors of uint8 [n, height, width, 3]: float32 [n, dim], L2 norm 1."""
         if not len(pixels):
             return np.zeros((0, self.spec.dim), dtype=np.float32)
+        step = CPU_BATCH if self.device == "cpu" else len(pixels)
+        return np.concatenate([self._pass(pixels[i : i + step]) for i in range(0, len(pixels), step)])
+
+    def _pass(self, pixels: Pixels) -> Vectors:
         # a copy, as arrays from Ray's object store are read-only and torch wants them writable
         batch = torch.from_numpy(np.array(pixels)).to(self.device).permute(0, 3, 1, 2)
         normal = (batch.float() - self._mean) / self._std
