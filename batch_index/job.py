@@ -42,6 +42,8 @@ class IndexRequest:
     delete_missing: bool = False
     dry_run: bool = False
     retry_quarantined: bool = False
+    within_server: bool = False
+    """This process is a server that holds the store, connected to its Ray."""
 
 
 async def run_index(request: IndexRequest, settings: Settings) -> IndexReport:
@@ -77,10 +79,12 @@ class _Job:
         self._alias = settings.store.collection
         self._embedded = settings.store.qdrant_url is None
         self._server = find_server(settings.store.path) if self._embedded else None
-        self._on_ray = False
+        self._beside_server = self._server is not None or request.within_server
+        self._on_ray = request.within_server
         self._own_owner: Store | None = None
-        if self._server:
-            self._start_ray()
+        if self._beside_server:
+            if not self._on_ray:
+                self._start_ray()
             from search_core.owner import find_owner
 
             self._catalog: Store = find_owner()
@@ -92,7 +96,7 @@ class _Job:
         """The whole run."""
         collection, is_new = await self._choose()
         name = collection.name if collection else new_collection_name(self._alias, self._spec)
-        if self._server and is_new and collection and not self._request.dry_run:
+        if self._beside_server and is_new and collection and not self._request.dry_run:
             self._target = self._start_owner()  # the server's owner holds what is published, nothing else
         quarantine = Quarantine(Quarantine.path_of(self._settings.store.path, name))
         todo = await make_plan(
@@ -218,7 +222,7 @@ class _Job:
             await self._publish(name)
 
     async def _publish(self, name: str) -> None:
-        if self._server and self._own_owner is not None:
+        if self._beside_server and self._own_owner is not None:
             from search_core.owner import stop_owner
 
             stop_owner(self._own_owner)  # lets go of the shard, which the server's owner opens

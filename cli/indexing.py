@@ -20,7 +20,10 @@ def run(
     delete_missing: bool = False,
     retry_quarantined: bool = False,
     dry_run: bool = False,
+    within_server: bool = False,
 ) -> IndexReport:
     """Runs one index job in this process."""
-    request = IndexRequest(sources, captions, rebuild, delete_missing, dry_run, retry_quarantined)
+    request = IndexRequest(
+        sources, captions, rebuild, delete_missing, dry_run, retry_quarantined, within_server
+    )
     return asyncio.run(run_index(request, settings))

@@ -31,8 +31,8 @@ def run_demo(port: int | None, store: Path | None) -> None:
     Raises:
         SearchError: as `run`, or the samples are not there.
     """
-    from cli.indexing import run as run_index
-    from serve_app.local_port import require_free_port
+    from cluster import load
+    from serve_app.server import run_server
 
     settings = load_settings()
     own = settings.store.path.with_name(settings.store.path.name + "-demo")
@@ -43,11 +43,16 @@ def run_demo(port: int | None, store: Path | None) -> None:
     settings = settings.changed(changes)
     if not SAMPLES.is_dir():
         raise UsageError("the sample pictures are part of the source checkout: run the demo from there")
-    require_free_port(settings.serve.host, settings.serve.port)
-    click.echo("Indexing the sample pictures ...", err=True)
+    click.echo("Starting the servers and indexing the sample pictures ...", err=True)
+    run_server(settings, load("local"), meanwhile=lambda: _index_samples(settings))
+
+
+def _index_samples(settings: Settings) -> None:
+    from cli.indexing import run as run_index
+
+    sources = [str(SAMPLES)]
     try:
-        report = run_index(settings, [str(SAMPLES)], delete_missing=True)
+        report = run_index(settings, sources, delete_missing=True, within_server=True)
     except ModelMismatchError:  # another version of the model made the demo's collection
-        report = run_index(settings, [str(SAMPLES)], rebuild=True)
-    click.echo(f"{report.seen} pictures, {report.added} new. Starting the servers ...", err=True)
-    run(settings)
+        report = run_index(settings, sources, rebuild=True, within_server=True)
+    click.echo(f"{report.seen} pictures, {report.added} new.", err=True)

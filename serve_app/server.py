@@ -9,14 +9,13 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import httpx
 import ray
 from ray import serve
-from ray.serve.api import RunTarget
-from ray.serve.schema import ServeDeploySchema
+from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
 from search_core.errors import ModelMismatchError, NothingPublishedError, StoreError, UsageError
 from search_core.model import ModelSpec, resolve_model
@@ -33,14 +32,20 @@ from serve_app.stopping import stop_on_signals
 LEFTOVER_PORT_S = 10.0
 """How long the port of a server that was killed may take to become free."""
 ANSWER_TIMEOUT_S = 30.0
+STATUS_POLL_S = 0.1
 LEAST_CPUS = 2
 QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "GRADIO_ANALYTICS_ENABLED": "False"}
 
 logger = logging.getLogger(__name__)
 
 
-def run_server(settings: Settings, config: ServeDeploySchema) -> None:
+def run_server(
+    settings: Settings, config: ServeDeploySchema, meanwhile: Callable[[], None] | None = None
+) -> None:
     """Serves until SIGINT or SIGTERM, then takes everything down again.
+
+    `meanwhile` is called while the replicas load their models, in this process, which is connected to the
+    server's Ray. The server is announced once both are done.
 
     Raises:
         UsageError: the port is taken, or a server of this store runs already.
@@ -57,7 +62,7 @@ def run_server(settings: Settings, config: ServeDeploySchema) -> None:
             signals.install()
             with _store(settings) as store:
                 spec = asyncio.run(serving_spec(store, settings))
-                with _applications(settings, spec, config), _announced(settings):
+                with _applications(settings, spec, config, meanwhile), _announced(settings):
                     signals.wait()
 
 
@@ -143,7 +148,9 @@ def _store(settings: Settings) -> Iterator[Store]:
 
 
 @contextlib.contextmanager
-def _applications(settings: Settings, spec: ModelSpec, config: ServeDeploySchema) -> Iterator[None]:
+def _applications(
+    settings: Settings, spec: ModelSpec, config: ServeDeploySchema, meanwhile: Callable[[], None] | None
+) -> Iterator[None]:
     http_options = config.http_options.model_dump(exclude_unset=True)
     try:
         serve.start(
@@ -151,7 +158,10 @@ def _applications(settings: Settings, spec: ModelSpec, config: ServeDeploySchema
             http_options={**http_options, "host": settings.serve.host, "port": settings.serve.port},
             logging_config=config.logging_config,
         )
-        _run(build_applications(settings, spec, config))
+        serve.run_many(build_applications(settings, spec, config), wait_for_applications_running=False)
+        if meanwhile is not None:
+            meanwhile()
+        _wait_until_running()
         _wait_for_answer(settings)
         yield
     finally:
@@ -159,11 +169,20 @@ def _applications(settings: Settings, spec: ModelSpec, config: ServeDeploySchema
             serve.shutdown()
 
 
-def _run(applications: list[RunTarget]) -> None:
-    try:
-        serve.run_many(applications)
-    except RuntimeError:
-        raise start_error(serve.status()) from None
+def _wait_until_running() -> None:
+    """Waits for all replicas of all applications.
+
+    Raises:
+        StartError: one of them cannot start.
+    """
+    while True:
+        status = serve.status()
+        states = {application.status for application in status.applications.values()}
+        if ApplicationStatus.DEPLOY_FAILED in states or ApplicationStatus.UNHEALTHY in states:
+            raise start_error(status)
+        if states == {ApplicationStatus.RUNNING}:
+            return
+        time.sleep(STATUS_POLL_S)
 
 
 def _wait_for_answer(settings: Settings) -> None:
