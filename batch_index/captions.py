@@ -13,8 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch_index.sources import LocalSource, SourceFile
+from batch_index.sources.source import Source, SourceItem
 from search_core.errors import UsageError
+from search_core.payload import folder_and_name
+from search_core.pictures import local_path
 
 SIDECAR = "captions.jsonl"
 MAX_TEXT_BYTES = 64_000
@@ -31,14 +33,14 @@ class Description:
 class Captions:
     """Looks descriptions up by a picture's path below the folder, or by its file name."""
 
-    def __init__(self, sources: Sequence[LocalSource], named: Path | None) -> None:
+    def __init__(self, sources: Sequence[Source], named: Path | None) -> None:
         """Reads the captions file.
 
         Raises:
             UsageError: the named file cannot be read, or a line is not of the form above.
         """
         self._named = None if named is None else _read(named)
-        self._roots = [source.folder() for source in sources]
+        self._roots = [folder for source in sources if (folder := source.folder()) is not None]
         if named is not None:
             self._roots.append(named.absolute().parent)
         self._sidecars = {
@@ -47,9 +49,17 @@ class Captions:
             if named is None and (root / SIDECAR).is_file()
         }
 
-    def of(self, file: SourceFile) -> Description:
-        """The description of a file, empty if there is none."""
-        path = file.path.absolute()
+    def of(self, item: SourceItem) -> Description:
+        """The description of a picture: what its source tells, and over that what a sidecar does; may be empty."""
+        found = self._beside(item)
+        columns = {**item.columns, **found.columns}
+        return Description(found.captions or item.captions, columns)
+
+    def _beside(self, item: SourceItem) -> Description:
+        path = local_path(item.uri)
+        if path is None:
+            name = folder_and_name(item.uri)[1]
+            return (self._named or {}).get(item.uri) or (self._named or {}).get(name) or Description()
         above = [root for root in self._roots if root in path.parents]
         for root in above:
             lines = self._sidecars.get(root, {}) if self._named is None else self._named
@@ -60,7 +70,7 @@ class Captions:
         ):
             if found := lines.get(path.name):
                 return found
-        return _text_sidecar(file.path.with_suffix(".txt"))
+        return _text_sidecar(path.with_suffix(".txt"))
 
 
 def _read(path: Path) -> dict[str, Description]:

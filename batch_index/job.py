@@ -1,32 +1,32 @@
-"""One index run: plan, embed what is new, write, optimize, measure means, publish, report."""
+"""One index run: plan, embed what is new, write, build the index, measure means, publish, report."""
 
 from __future__ import annotations
 
-import os
+import tempfile
 import time
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
-from tqdm import tqdm
 
-from batch_index import plan as planning
 from batch_index.captions import Captions
-from batch_index.copies import write_copies
-from batch_index.plan import Plan, make_plan
+from batch_index.means import image_mean, phrases
+from batch_index.plan import Plan, is_gone, make_plan
+from batch_index.plan_file import PlanFile
 from batch_index.quarantine import Quarantine
 from batch_index.report import IndexReport
-from batch_index.sources import LocalSource
+from batch_index.sources import open_source
+from batch_index.sources.reader import Reader
+from batch_index.sources.source import Source
+from batch_index.target import Target
 from search_core import collections
 from search_core.errors import SourceError, StoreLockedError
 from search_core.model import ModelSpec, resolve_model
-from search_core.server_file import find_server
+from search_core.points import Vectors
 from search_core.settings import Settings
-from search_core.store import Collection, Store, new_collection_name
-from search_core.stores import open_store
+from search_core.store import Collection, new_collection_name
 
 MEANS_STALE = 1.2
 """Means are measured again once the collection has grown or shrunk by this factor."""
@@ -52,13 +52,11 @@ async def run_index(request: IndexRequest, settings: Settings) -> IndexReport:
     Raises:
         SearchError: of any kind; what was written stays, and the same call goes on from there.
     """
-    sources = [LocalSource(given) for given in request.sources]
+    sources = [open_source(given, settings.source) for given in request.sources]
     captions = Captions(sources, request.captions)
     spec = resolve_model(settings.model.name)
-    with ExitStack() as stack:
-        if not request.dry_run:
-            stack.enter_context(_only_job(settings.store.path, settings.store.collection))
-        job = _Job(request, settings, spec, stack)
+    with _only_job(settings.store.path, settings.store.collection, dry_run=request.dry_run) as folder:
+        job = _Job(request, settings, spec, folder)
         try:
             report = await job.run(sources, captions)
         finally:
@@ -68,58 +66,50 @@ async def run_index(request: IndexRequest, settings: Settings) -> IndexReport:
 
 
 class _Job:
-    """The stores and processes of one run. `_catalog` knows all collections, `_target` writes to one."""
+    """One run; `folder` is for files that nobody needs after it."""
 
-    def __init__(self, request: IndexRequest, settings: Settings, spec: ModelSpec, stack: ExitStack) -> None:
+    def __init__(self, request: IndexRequest, settings: Settings, spec: ModelSpec, folder: Path) -> None:
         self._started = time.monotonic()
         self._request = request
         self._settings = settings
         self._spec = spec
-        self._stack = stack
         self._alias = settings.store.collection
-        self._embedded = settings.store.qdrant_url is None
-        self._server = find_server(settings.store.path) if self._embedded else None
-        self._beside_server = self._server is not None or request.within_server
-        self._on_ray = request.within_server
-        self._own_owner: Store | None = None
-        if self._beside_server:
-            if not self._on_ray:
-                self._start_ray()
-            from search_core.owner import find_owner
+        self._target = Target(settings, within_server=request.within_server)
+        self._file = PlanFile(folder / "plan.db")
 
-            self._catalog: Store = find_owner()
-        else:
-            self._catalog = open_store(settings.store)
-        self._target = self._catalog
-
-    async def run(self, sources: Sequence[LocalSource], captions: Captions) -> IndexReport:
+    async def run(self, sources: Sequence[Source], captions: Captions) -> IndexReport:
         """The whole run."""
         collection, is_new = await self._choose()
         name = collection.name if collection else new_collection_name(self._alias, self._spec)
-        if self._beside_server and is_new and collection and not self._request.dry_run:
-            self._target = self._start_owner()  # the server's owner holds what is published, nothing else
+        if is_new and collection and not self._request.dry_run:
+            self._target.build_beside()
         quarantine = Quarantine(Quarantine.path_of(self._settings.store.path, name))
-        todo = await make_plan(
-            self._target,
+        plan = await make_plan(
+            self._target.store,
             collection.name if collection else None,
             sources,
             captions,
             quarantine,
+            Reader(self._settings.source, self._settings.image),
+            self._file,
             delete_missing=self._request.delete_missing,
             retry_quarantined=self._request.retry_quarantined,
         )
-        report = _report(name, self._spec, todo)
+        report = IndexReport(
+            name, self._spec.name, seen=plan.seen, unchanged=plan.unchanged, quarantined=plan.quarantined
+        )
         if self._request.dry_run:
-            report.foresee(**todo.counts())
+            report.foresee(added=plan.added, updated=plan.updated, moved=plan.moved, deleted=plan.deleted)
             return report
-        quarantine.release([uri for uri in quarantine.uris() if planning.is_gone(uri, sources)])
+        quarantine.release([uri for uri in quarantine.uris() if is_gone(uri, sources)])
         quarantine.save()
-        if todo.is_empty and not is_new:
+        if plan.is_empty and not is_new:
             return report
+        await self._target.prepare_to_write()
         if is_new:
-            await self._catalog.create(name, self._spec)  # one that is there may have been left half made
-        await self._prepare_to_write(is_new)
-        await self._write(name, todo, quarantine, report)
+            await self._target.catalog.create(name, self._spec)  # one that is there may be half made
+            self._target.build_beside()
+        await self._write(name, plan, quarantine, report)
         await self._finish(name, is_new, report)
         return report
 
@@ -129,155 +119,86 @@ class _Job:
 
     async def close(self) -> None:
         """Releases stores, whatever happened."""
-        if self._own_owner is not None:
-            from search_core.owner import stop_owner
-
-            stop_owner(self._own_owner)
-        await self._catalog.close()
+        self._file.close()
+        await self._target.close()
 
     async def _choose(self) -> tuple[Collection | None, bool]:
         """The collection to write to (None: one yet to be made), and whether it is still to be published."""
-        current = (await self._catalog.aliases()).get(self._alias)
+        catalog = self._target.catalog
+        current = (await catalog.aliases()).get(self._alias)
         if current is not None and not self._request.rebuild:
-            collection = await self._catalog.describe(current)
+            collection = await catalog.describe(current)
             collection.require(self._spec)
             return collection, False
-        return await collections.unfinished(self._catalog, self._alias, self._spec), True
+        return await collections.unfinished(catalog, self._alias, self._spec), True
 
-    async def _prepare_to_write(self, is_new: bool) -> None:
-        """Brings Ray up and, for an embedded store, makes sure that an actor holds the target."""
-        if not self._on_ray:
-            await self._catalog.close()
-            self._start_ray()
-            self._target = self._start_owner() if self._embedded else open_store(self._settings.store)
-            self._catalog = self._target
-        elif is_new and self._target is self._catalog:
-            self._target = self._start_owner()
+    async def _write(self, name: str, plan: Plan, quarantine: Quarantine, report: IndexReport) -> None:
+        store = self._target.store
+        before = await store.describe(name)
+        text_mean: Vectors | None = None
+        if plan.tasks:
+            from batch_index.run import run_tasks
 
-    async def _write(self, name: str, todo: Plan, quarantine: Quarantine, report: IndexReport) -> None:
-        with tqdm(total=len(todo.embed) + len(todo.copy), unit=" pictures", disable=None) as bar:
-            copied = await write_copies(
-                self._target, name, todo.copy
-            )  # before any origin is changed or deleted
-            self._count(report, copied.written, quarantine, bar)
-            await self._target.delete(name, todo.delete)
-            report.deleted = len(todo.delete)
-            self._embed(name, todo.embed, quarantine, report, bar)
-            copied = await write_copies(self._target, name, copied.missing)  # of what has just been embedded
-            self._count(report, copied.written, quarantine, bar)
-            self._embed(name, [_as_embed(copy) for copy in copied.missing], quarantine, report, bar)
-        quarantine.save()
-
-    def _embed(
-        self,
-        name: str,
-        tasks: Sequence[planning.Embed],
-        quarantine: Quarantine,
-        report: IndexReport,
-        bar: Any,
-    ) -> None:
-        if not tasks:
-            return
-        from batch_index.pipeline import run_pipeline
-
-        actions = {task.file.uri: task.action for task in tasks}
-        try:
-            for row in run_pipeline(tasks, self._spec, self._settings, self._store_opener(), name):
-                bar.update()
-                if row.reason:
-                    quarantine.add(row.uri, row.reason, row.error, row.version)
-                    report.quarantined += 1
-                    continue
-                quarantine.release([row.uri])
-                report.embedded += 1
-                _add(report, actions[row.uri])
-        finally:
-            quarantine.save()
-
-    def _count(
-        self, report: IndexReport, written: Sequence[planning.Copy], quarantine: Quarantine, bar: Any
-    ) -> None:
-        for copy in written:
-            _add(report, copy.action)
-            bar.update()
-        quarantine.release(copy.file.uri for copy in written)
+            stale = _means_are_stale(before, before.count + plan.added)
+            text_mean = await run_tasks(
+                plan,
+                self._spec,
+                self._settings,
+                self._target.opener(),
+                before,
+                phrases(plan.captions) if stale else (),
+                quarantine,
+                report,
+            )
+        if self._request.delete_missing:
+            for ids in plan.file.gone_ids():
+                await store.delete(name, ids)
+            report.deleted = plan.deleted
+        after = await store.describe(name)
+        if text_mean is not None and after.count:
+            means = {"text": text_mean.tolist(), "image": (await image_mean(store, name)).tolist()}
+            await store.annotate(name, {"means": means, "means_count": after.count})
 
     async def _finish(self, name: str, is_new: bool, report: IndexReport) -> None:
-        collection = await self._target.describe(name)
+        store = self._target.store
+        collection = await store.describe(name)
         if collection.count == 0 and is_new:
             raise SourceError(
                 f"none of the {report.seen} files could be indexed: `image-search status` says why, file by file"
             )
-        if await self._target.unindexed(name) > self._settings.store.optimize_after:
-            await self._target.optimize(name)
-        measured = int(collection.metadata.get("means_count", 0))
-        if collection.count and not measured / MEANS_STALE <= collection.count <= measured * MEANS_STALE:
-            from batch_index.means import measure_means
-
-            means = await measure_means(self._target, name, self._spec, self._settings.model)
-            await self._target.annotate(name, {"means": means, "means_count": collection.count})
+        if await store.unindexed(name) > self._settings.store.optimize_after:
+            await store.optimize(name)
         report.seconds = self.seconds()
-        await self._target.annotate(name, {"last_run": report.to_dict(), "count": collection.count})
+        await store.annotate(name, {"last_run": report.to_dict(), "count": collection.count})
         if is_new:
-            await self._publish(name)
-
-    async def _publish(self, name: str) -> None:
-        if self._beside_server and self._own_owner is not None:
-            from search_core.owner import stop_owner
-
-            stop_owner(self._own_owner)  # lets go of the shard, which the server's owner opens
-            self._own_owner = None
-        await collections.publish(self._catalog, self._alias, name)
-
-    def _start_ray(self) -> None:
-        from batch_index.runtime import ray_runtime
-
-        address = self._server.ray_address if self._server else None
-        self._stack.enter_context(ray_runtime(address, self._settings.index.cpus))
-        self._on_ray = True
-
-    def _start_owner(self) -> Store:
-        from search_core.owner import start_owner
-
-        self._own_owner = start_owner(self._settings.store, f"edge-owner-{os.getpid()}")
-        return self._own_owner
-
-    def _store_opener(self) -> Callable[[], Store]:
-        """Opens the target in another process of this Ray; holds no connection itself."""
-        if self._embedded:
-            target = self._target
-            return lambda: target
-        store_settings = self._settings.store
-        return lambda: open_store(store_settings)
+            await self._target.hand_over()
+            await collections.publish(self._target.catalog, self._alias, name)
 
 
-def _as_embed(copy: planning.Copy) -> planning.Embed:
-    """A copy whose origin is gone is embedded after all; a move becomes an add."""
-    action: planning.Action = "updated" if copy.action == "updated" else "added"
-    return planning.Embed(copy.file, copy.description, action)
-
-
-def _report(name: str, spec: ModelSpec, todo: Plan) -> IndexReport:
-    return IndexReport(
-        name, spec.name, seen=todo.seen, unchanged=todo.unchanged, quarantined=todo.quarantined
-    )
-
-
-def _add(report: IndexReport, action: str) -> None:
-    setattr(report, action, getattr(report, action) + 1)
+def _means_are_stale(collection: Collection, count: int) -> bool:
+    """Whether a collection that will have so many points needs new means."""
+    measured = int(collection.metadata.get("means_count", 0))
+    return not measured / MEANS_STALE <= count <= measured * MEANS_STALE
 
 
 @contextmanager
-def _only_job(store: Path, alias: str) -> Iterator[None]:
-    """Keeps two runs from writing the same collection at once.
+def _only_job(store: Path, alias: str, *, dry_run: bool) -> Iterator[Path]:
+    """Keeps two runs from writing the same collection at once; gives a folder for the run's own files.
 
     Raises:
         StoreLockedError: another run has it.
     """
+    if dry_run:
+        with tempfile.TemporaryDirectory() as folder:
+            yield Path(folder)
+        return
     store.mkdir(parents=True, exist_ok=True)
     try:
         with FileLock(store / f"index-{alias}.lock", timeout=0):
-            yield
+            folder_of_run = store / f"run-{alias}"
+            yield folder_of_run
+            for path in folder_of_run.glob("*"):
+                path.unlink()
     except Timeout:
         raise StoreLockedError(
             f"another index run is writing {alias!r} in {store}: wait for it or stop it"

@@ -5,12 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import numpy as np
-import ray
 
-from search_core.encoder import load_encoder
-from search_core.model import ModelSpec
 from search_core.points import Vectors
-from search_core.settings import ModelSettings
 from search_core.store import Store
 
 SAMPLE = 2_000
@@ -27,25 +23,13 @@ GENERAL_PHRASES = tuple(
 )  # fmt: skip
 
 
-async def measure_means(
-    store: Store, collection: str, spec: ModelSpec, settings: ModelSettings
-) -> dict[str, list[float]]:
-    """`{"text": [...], "image": [...]}`, each of `dim` floats, from a sample of the collection.
-
-    Pictures are taken in order of their ids, which are hashes and so as good as random; texts are the sample's
-    captions, or general phrases where there are too few.
-    """
-    points, _ = await store.scroll(collection, limit=SAMPLE, with_vectors=True)
-    images = np.stack([point.vector for point in points if point.vector is not None])
-    captions = [str(point.payload["caption"]) for point in points if point.payload.get("caption")]
-    texts = captions if len(captions) >= MIN_CAPTIONS else list(GENERAL_PHRASES)
-    encode = ray.remote(num_cpus=0.1)(_mean_of_texts)
-    text_mean: Vectors = await encode.remote(spec, settings, texts)
-    return {"text": text_mean.tolist(), "image": images.mean(axis=0).tolist()}
+def phrases(captions: Sequence[str]) -> tuple[str, ...]:
+    """What the mean of texts is measured on: captions of the collection, or general phrases if they are few."""
+    return tuple(captions) if len(captions) >= MIN_CAPTIONS else GENERAL_PHRASES
 
 
-def _mean_of_texts(spec: ModelSpec, settings: ModelSettings, texts: Sequence[str]) -> Vectors:
-    encoder = load_encoder(spec, settings)
-    parts = [encoder.encode_texts(texts[start : start + 64]) for start in range(0, len(texts), 64)]
-    mean: Vectors = np.concatenate(parts).mean(axis=0)
+async def image_mean(store: Store, collection: str) -> Vectors:
+    """float32 [dim], of a sample of the collection: its first points, whose ids are hashes and so in random order."""
+    points, _ = await store.scroll(collection, limit=SAMPLE, fields=(), with_vectors=True)
+    mean: Vectors = np.mean([point.vector for point in points if point.vector is not None], axis=0)
     return mean

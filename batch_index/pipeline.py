@@ -1,9 +1,7 @@
-"""The Ray Data pipeline: files in, acknowledged writes out, one batch after the other."""
+"""The Ray Data pipeline: the plan's shards in, acknowledged pictures out."""
 
 from __future__ import annotations
 
-import functools
-import json
 import logging
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -12,81 +10,99 @@ from typing import Any
 import pyarrow as pa
 import ray
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext
+from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.exceptions import RayError
 
-from batch_index import plan
-from batch_index.stages import Decode, Embed, Write
+from batch_index.embed import EmbedAndWrite
+from batch_index.plan_source import PlanSource
+from batch_index.prepare import Prepare
 from search_core.errors import SearchError
 from search_core.model import ModelSpec
 from search_core.settings import Settings
 from search_core.store import Store
 
 ENCODER_CPUS = 0.5
-WRITER_CPUS = 0.05
-MAX_DECODER_CPUS = 1.0
-ROWS_PER_BLOCK = 256
+MAX_PREPARE_CPUS = 1.0
+CALLS_AT_ONCE = 2
+"""Of one encoder: while one batch is written the next is embedded."""
+BLOCK_BYTES = 8_000_000
+"""About a batch of 64 pictures of 224 pixels: prepared pictures go on at once instead of waiting for company."""
+LIGHT_PIXELS = 64 * 64
+"""Models of smaller pictures than this (the fake one) are no work: decoding them is, and gets the cores."""
 
 
 @dataclass(frozen=True)
-class Acknowledged:
-    """A file that was dealt with: written where `reason` is empty, else broken."""
+class Job:
+    """What the stages of a run have in common."""
 
-    uri: str
-    version: str
-    reason: str
-    error: str
+    coordinator: Any
+    spec: ModelSpec
+    settings: Settings
+    open_store: Callable[[], Store]
+    collection: str
+    to_embed: bool
+    texts: Sequence[str]
 
 
-def run_pipeline(
-    tasks: Sequence[plan.Embed],
-    spec: ModelSpec,
-    settings: Settings,
-    open_store: Callable[[], Store],
-    collection: str,
-) -> Iterator[Acknowledged]:
-    """Embeds and writes the tasks' files; yields each file once the store has it, or it proved broken.
+def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
+    """Prepares, embeds and writes the plan's shards; yields tables of `batch_index.rows.ACKNOWLEDGED`.
 
-    `open_store` is called in the writing process. Needs a connected Ray.
+    Needs a connected Ray. What a worker raises is raised here as this project's error, if it is one.
     """
-    _quieten()
-    index = settings.index
-    dataset = ray.data.from_arrow(
-        [_table(tasks[i : i + ROWS_PER_BLOCK]) for i in range(0, len(tasks), ROWS_PER_BLOCK)]
+    _configure()
+    index, cpus = job.settings.index, ray.cluster_resources().get("CPU", 1.0)
+    prepare = Prepare(
+        job.coordinator, job.spec.preprocess, job.settings.source, job.settings.image, index.batch_size
     )
     encoder_resources: dict[str, Any] = {"num_cpus": ENCODER_CPUS}
     if index.gpus_per_encoder:
         encoder_resources["num_gpus"] = index.gpus_per_encoder
-    acknowledged = (
-        dataset.map_batches(
-            functools.partial(_call, Decode(spec.preprocess, settings.image)),
-            batch_size=index.batch_size,
-            num_cpus=_decoder_cpus(),
-        )
-        .map_batches(
-            Embed,
-            fn_constructor_args=(spec, settings.model),
-            batch_size=index.batch_size,
-            compute=ActorPoolStrategy(
-                size=index.encoders, max_tasks_in_flight_per_actor=index.max_tasks_in_flight
-            ),
-            zero_copy_batch=False,
-            **encoder_resources,
-        )
-        .map_batches(
-            Write,
-            fn_constructor_args=(open_store, collection),
-            batch_size=index.batch_size,
-            compute=ActorPoolStrategy(size=1),
-            num_cpus=WRITER_CPUS,
-        )
+    acknowledged = ray.data.read_datasource(
+        PlanSource(prepare, shards),
+        override_num_blocks=shards,
+        compute=TaskPoolStrategy(size=_preparers(job, cpus)),
+        num_cpus=min(MAX_PREPARE_CPUS, cpus / 8),
+    ).map_batches(
+        EmbedAndWrite,
+        fn_constructor_args=(
+            job.coordinator,
+            job.spec,
+            _model(job, cpus),
+            job.open_store,
+            job.collection,
+        ),
+        fn_constructor_kwargs={"to_embed": job.to_embed, "texts": job.texts},
+        batch_size=None,
+        batch_format="pyarrow",
+        compute=ActorPoolStrategy(
+            size=index.encoders,
+            max_tasks_in_flight_per_actor=max(CALLS_AT_ONCE, index.max_tasks_in_flight),
+            max_concurrent_calls_per_actor=CALLS_AT_ONCE,
+        ),
+        **encoder_resources,
     )
     try:
-        for batch in acknowledged.iter_batches(batch_size=None, batch_format="numpy", prefetch_batches=0):
-            for row in zip(batch["uri"], batch["version"], batch["reason"], batch["error"], strict=True):
-                yield Acknowledged(*(str(value) for value in row))
+        yield from acknowledged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
     except RayError as error:
         raise _own_error(error) from error
+
+
+def _preparers(job: Job, cpus: float) -> int:
+    """How many shards are read and decoded at once: what the encoders leave of the cores."""
+    index = job.settings.index
+    if index.preparers:
+        return index.preparers
+    height, width = job.spec.preprocess.size
+    on_cpu = not index.gpus_per_encoder and height * width > LIGHT_PIXELS
+    return max(1, int(cpus) - index.encoders) if on_cpu else max(1, int(cpus))
+
+
+def _model(job: Job, cpus: float) -> Any:
+    """Model settings whose number of threads is known: an encoder on a CPU has its share of the cores."""
+    model, index = job.settings.model, job.settings.index
+    if model.threads or index.gpus_per_encoder:
+        return model
+    return model.model_copy(update={"threads": max(1, int(cpus) // index.encoders)})
 
 
 def _own_error(error: BaseException) -> BaseException:
@@ -99,39 +115,10 @@ def _own_error(error: BaseException) -> BaseException:
     return error
 
 
-def _call(stage: Decode, batch: dict[str, Any]) -> dict[str, Any]:
-    return stage(batch)
-
-
-def _table(tasks: Sequence[plan.Embed]) -> pa.Table:
-    return pa.table(
-        {
-            "uri": [task.file.uri for task in tasks],
-            "version": [task.file.version for task in tasks],
-            "description": [_description(task) for task in tasks],
-        }
-    )
-
-
-def _description(task: plan.Embed) -> str:
-    return json.dumps(
-        {
-            "mtime_ns": task.file.mtime_ns,
-            "captions": list(task.description.captions),
-            "columns": dict(task.description.columns),
-        }
-    )
-
-
-def _decoder_cpus() -> float:
-    """A quarter of a small machine, one core of a large one: the encoder must never wait for a free CPU."""
-    cpus: float = ray.cluster_resources().get("CPU", 1.0)
-    return min(MAX_DECODER_CPUS, cpus / 8)
-
-
-def _quieten() -> None:
+def _configure() -> None:
     """Our own progress bar is the only one."""
     context = DataContext.get_current()
     context.enable_progress_bars = False
     context.print_on_execution_start = False
+    context.target_max_block_size = BLOCK_BYTES
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised

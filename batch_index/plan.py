@@ -1,259 +1,252 @@
-"""The plan: what a run has to do, from what the sources hold and what the collection holds.
+"""The plan: what a run has to do, from what the sources list and what the collection holds.
 
-Nothing is decoded and no model is loaded. A file is read only to hash it, and only where its size says that its
-bytes may be known already: identical bytes are never embedded twice.
+Both are read page by page, and what comes of it goes to a `PlanFile`. Nothing is decoded and no model is loaded.
+A file is read only to hash it, and only where one of its size is gone: it may have been moved.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
-from concurrent.futures import ThreadPoolExecutor
+import json
+import random
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
-from typing import Literal, TypeVar
+from typing import TypeVar
 
 from batch_index.captions import Captions, Description
+from batch_index.plan_file import PlanFile, Task
 from batch_index.quarantine import Quarantine
-from batch_index.sources import LocalSource, SourceFile, list_files
-from search_core.filters import AnyOf
+from batch_index.sources.reader import Reader
+from batch_index.sources.source import Source, SourceItem
+from search_core.errors import SourceError
 from search_core.payload import image_payload
-from search_core.pictures import local_path
 from search_core.points import Payload, point_id
 from search_core.store import Store
 
 PAGE = 1_000
-HASH_THREADS = 8
-DESCRIPTION_FIELDS = ("uri", "bytes", "content_hash")
+SAMPLED_CAPTIONS = 1_000
+SURVEY_FIELDS = ("uri", "bytes", "content_hash")
 
 T = TypeVar("T")
-Action = Literal["added", "updated"]
-Reuse = Literal["added", "updated", "moved"]
-
-
-@dataclass(frozen=True)
-class Embed:
-    """A file to read, decode, embed and write."""
-
-    file: SourceFile
-    description: Description
-    action: Action
-
-
-@dataclass(frozen=True)
-class Copy:
-    """A point to write with a vector that the collection has, or will have once `origin` is embedded."""
-
-    file: SourceFile
-    description: Description
-    action: Reuse
-    origin: str
-    """Id of the point with the same bytes."""
-    content_hash: str
 
 
 @dataclass
 class Plan:
-    """What to do. Every file of the sources is in exactly one of the first four, or quarantined before."""
+    """How much there is to do; what, is in the `file`. Every listed picture counts in one of the first five."""
 
-    embed: list[Embed] = field(default_factory=list)
-    copy: list[Copy] = field(default_factory=list)
+    file: PlanFile
+    added: int = 0
+    updated: int = 0
+    moved: int = 0
     unchanged: int = 0
     quarantined: int = 0
-    delete: list[str] = field(default_factory=list)
-    """Ids of points whose file is gone and did not move, if deleting them was asked for."""
+    deleted: int = 0
+    """Points whose file is gone and did not move, if deleting them was asked for."""
+    to_embed: bool = False
+    """Whether there are pictures whose vector is not known yet."""
+    captions: list[str] = field(default_factory=list)
+    """Some of the captions of what is to be indexed, drawn with equal chances."""
 
     @property
     def seen(self) -> int:
-        """Number of files in the sources."""
-        return len(self.embed) + len(self.copy) + self.unchanged + self.quarantined
+        """Pictures in the sources."""
+        return self.tasks + self.unchanged + self.quarantined
 
-    def counts(self) -> dict[str, int]:
-        """How many pictures would be added, updated, moved and deleted."""
-        actions = [task.action for task in self.embed] + [copy.action for copy in self.copy]
-        return {
-            "added": actions.count("added"),
-            "updated": actions.count("updated"),
-            "moved": actions.count("moved"),
-            "deleted": len(self.delete),
-        }
+    @property
+    def tasks(self) -> int:
+        """Pictures to index."""
+        return self.added + self.updated + self.moved
 
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
-        return not (self.embed or self.copy or self.delete)
+        return not (self.tasks or self.deleted)
 
 
 @dataclass
-class _Stored:
-    """What the collection holds, as far as the plan needs it at once."""
+class _Comparison:
+    """What is being compared; `known` counts the listed pictures that the collection has."""
 
-    sizes: set[int] = field(default_factory=set)
-    gone: dict[str, list[str]] = field(default_factory=dict)
-    """Content hash to ids of points below the sources whose file is gone."""
+    store: Store
+    collection: str | None
+    captions: Captions
+    quarantine: Quarantine
+    retry_quarantined: bool
+    known: int = 0
 
 
 async def make_plan(
     store: Store,
     collection: str | None,
-    sources: Sequence[LocalSource],
+    sources: Sequence[Source],
     captions: Captions,
     quarantine: Quarantine,
+    reader: Reader,
+    file: PlanFile,
     *,
     delete_missing: bool,
     retry_quarantined: bool = False,
 ) -> Plan:
-    """Compares sources and collection (None: one that does not exist yet).
+    """Compares sources and collection (None: one that does not exist yet); fills `file`.
 
     Raises:
-        SourceError: the sources hold no pictures at all.
+        SourceError: the sources hold no pictures at all, or cannot be listed to their end.
     """
-    plan = Plan()
-    stored = await _survey(store, collection, sources)
-    candidates: list[tuple[SourceFile, Description, Action]] = []
-    for files in batched(list_files(sources), PAGE):
-        known = await _known(store, collection, files)
-        for file in files:
-            if not retry_quarantined and quarantine.holds(file.uri, file.version):
-                plan.quarantined += 1
-                continue
-            description = captions.of(file)
-            before = known.get(point_id(file.uri))
-            if before is None:
-                candidates.append((file, description, "added"))
-            elif before.get("source_version") != file.version:
-                candidates.append((file, description, "updated"))
-            elif _described(before, file, description) != before:
-                plan.copy.append(
-                    Copy(file, description, "updated", point_id(file.uri), str(before["content_hash"]))
-                )
-            else:
-                plan.unchanged += 1
-    await _resolve(plan, candidates, stored, store, collection)
+    plan = Plan(file)
+    stored = (await store.describe(collection)).count if collection is not None else 0
+    comparison = _Comparison(store, collection if stored else None, captions, quarantine, retry_quarantined)
+    sampler = _Sampler()
+    for page in batched(list_items(sources, file), PAGE):
+        tasks = await _compare(plan, comparison, page)
+        file.add((task, reader.group(task.uri)) for task in tasks)
+        sampler.offer(tasks)
+    plan.captions = sampler.kept
+    if collection is not None and stored > comparison.known and (plan.added or delete_missing):
+        await _survey(store, collection, sources, file)
+        _find_moved(plan, reader)
     if delete_missing:
-        moved = {copy.origin for copy in plan.copy if copy.action == "moved"}
-        plan.delete = [id for ids in stored.gone.values() for id in ids if id not in moved]
+        plan.deleted = file.gone_count()
     return plan
 
 
-async def _survey(store: Store, collection: str | None, sources: Sequence[LocalSource]) -> _Stored:
-    stored = _Stored()
-    async for payload in _payloads(store, collection):
-        uri = str(payload["uri"])
-        stored.sizes.add(int(payload["bytes"]))
-        if is_gone(uri, sources):
-            stored.gone.setdefault(str(payload["content_hash"]), []).append(point_id(uri))
-    return stored
+def list_items(sources: Sequence[Source], file: PlanFile) -> Iterator[SourceItem]:
+    """All pictures of all sources, each once; notes them in the file.
+
+    Raises:
+        SourceError: there is none at all.
+    """
+    empty = True
+    for source in sources:
+        for page in batched(source.items(), PAGE):
+            empty = False
+            ids = {item.uri: point_id(item.uri) for item in page}
+            new = file.note_seen(list(ids.values()))
+            once = {uri: item for item in page if ids[uri := item.uri] in new}
+            yield from once.values()
+    if empty:
+        raise SourceError(f"no pictures in {', '.join(source.given for source in sources)}")
 
 
-async def _payloads(store: Store, collection: str | None) -> AsyncIterator[Payload]:
+async def _compare(plan: Plan, given: _Comparison, items: Sequence[SourceItem]) -> list[Task]:
+    """The tasks of one page; counts the rest."""
+    known = await _known(given, items)
+    given.known += len(known)
+    tasks: list[Task] = []
+    for item in items:
+        if not given.retry_quarantined and given.quarantine.holds(item.uri, item.version):
+            plan.quarantined += 1
+            continue
+        description = given.captions.of(item)
+        before = known.get(point_id(item.uri))
+        if before is None:
+            plan.added += 1
+            plan.to_embed = True
+            tasks.append(_task(item, description, "added"))
+        elif before.get("source_version") != item.version:
+            plan.updated += 1
+            plan.to_embed = True
+            tasks.append(_task(item, description, "updated"))
+        elif _described(before, item, description) != before:
+            plan.updated += 1
+            own = point_id(item.uri), str(before["content_hash"])
+            tasks.append(_task(item, description, "updated", *own))
+        else:
+            plan.unchanged += 1
+    return tasks
+
+
+async def _known(given: _Comparison, items: Iterable[SourceItem]) -> dict[str, Payload]:
+    if given.collection is None:
+        return {}
+    points = await given.store.retrieve(given.collection, [point_id(item.uri) for item in items])
+    return {point.id: point.payload for point in points}
+
+
+def _task(
+    item: SourceItem, description: Description, action: str, origin: str = "", content_hash: str = ""
+) -> Task:
+    told = {"captions": list(description.captions), "columns": dict(description.columns)}
+    modified = item.modified.isoformat() if item.modified else ""
+    return Task(
+        item.uri,
+        item.version,
+        item.size,
+        modified,
+        json.dumps(told, default=str),
+        item.expected,
+        action,  # type: ignore[arg-type]
+        origin,
+        content_hash,
+    )
+
+
+def _described(before: Payload, item: SourceItem, description: Description) -> Payload:
+    """The payload that the picture would have now if its bytes are the same."""
+    return image_payload(
+        item.uri,
+        width=before["width"],
+        height=before["height"],
+        format=before["format"],
+        size_bytes=before["bytes"],
+        content_hash=before["content_hash"],
+        source_version=item.version,
+        modified=item.modified,
+        captions=description.captions,
+        extra=json.loads(json.dumps(dict(description.columns), default=str)),
+    )
+
+
+async def _survey(store: Store, collection: str, sources: Sequence[Source], file: PlanFile) -> None:
+    """Notes the points below the sources that these do not list any more."""
     after: str | None = None
-    while collection is not None:
-        points, after = await store.scroll(collection, after=after, limit=PAGE, fields=DESCRIPTION_FIELDS)
-        for point in points:
-            yield point.payload
+    while True:
+        points, after = await store.scroll(collection, after=after, limit=PAGE, fields=SURVEY_FIELDS)
+        unseen = file.unseen([point.id for point in points])
+        file.add_gone(
+            (point.id, str(point.payload["content_hash"]), int(point.payload["bytes"]))
+            for point in points
+            if point.id in unseen and is_gone(str(point.payload["uri"]), sources)
+        )
         if after is None:
             return
 
 
-def is_gone(uri: str, sources: Sequence[LocalSource]) -> bool:
-    """Whether a picture below the sources has no file any more."""
-    path = local_path(uri)
-    if path is None or not any(source.covers(uri) for source in sources):
-        return False
-    try:
-        return not path.exists()
-    except OSError:  # a folder that may not be read: who knows
-        return False
+def is_gone(uri: str, sources: Sequence[Source]) -> bool:
+    """Whether a picture that the sources do not list was below one of them and is not there any more."""
+    covering = [source for source in sources if source.covers(uri)]
+    return bool(covering) and all(source.is_gone(uri) for source in covering)
 
 
-async def _known(store: Store, collection: str | None, files: Iterable[SourceFile]) -> dict[str, Payload]:
-    if collection is None:
-        return {}
-    points = await store.retrieve(collection, [point_id(file.uri) for file in files])
-    return {point.id: point.payload for point in points}
+def _find_moved(plan: Plan, reader: Reader) -> None:
+    """Makes moves of added files whose bytes are those of a point that is gone."""
+    for group in batched(plan.file.perhaps_moved(), PAGE):
+        contents = reader.read([(task.uri, task.expected) for _, task in group])
+        for (row, _), data in zip(group, contents, strict=True):
+            if isinstance(data, bytes) and plan.file.moved(row, hashlib.sha256(data).hexdigest()):
+                plan.added -= 1
+                plan.moved += 1
 
 
-def _described(before: Payload, file: SourceFile, description: Description) -> Payload:
-    """The payload that the file would have now if its picture is the same."""
-    return image_payload(
-        file.uri,
-        width=before["width"],
-        height=before["height"],
-        format=before["format"],
-        size_bytes=file.size,
-        content_hash=before["content_hash"],
-        source_version=file.version,
-        modified=file.modified,
-        captions=description.captions,
-        extra=description.columns,
-    )
+class _Sampler:
+    """Keeps some captions of a stream, each with the same chance (Vitter's algorithm R)."""
 
+    def __init__(self) -> None:
+        self.kept: list[str] = []
+        self._offered = 0
+        self._random = random.Random(0)
 
-async def _resolve(
-    plan: Plan,
-    candidates: Sequence[tuple[SourceFile, Description, Action]],
-    stored: _Stored,
-    store: Store,
-    collection: str | None,
-) -> None:
-    """Sends each candidate to `embed`, or to `copy` where its bytes are known."""
-    hashes = dict(_hashes([file for file, _, _ in candidates], stored.sizes))
-    at_hand = await _ids_by_hash(store, collection, set(hashes.values()))
-    gone = {digest: list(ids) for digest, ids in stored.gone.items()}
-    for file, description, action in candidates:
-        digest = hashes.get(file.uri)
-        if digest is None:
-            plan.embed.append(Embed(file, description, action))
-        elif action == "added" and gone.get(digest):
-            plan.copy.append(Copy(file, description, "moved", gone[digest].pop(0), digest))
-        elif origin := at_hand.get(digest, ""):
-            plan.copy.append(Copy(file, description, action, origin, digest))
-        else:
-            at_hand[digest] = point_id(file.uri)
-            plan.embed.append(Embed(file, description, action))
-
-
-def _hashes(files: Sequence[SourceFile], stored_sizes: set[int]) -> Iterator[tuple[str, str]]:
-    """URI and SHA-256 of the files whose size another file or point has too."""
-    counts: dict[int, int] = {}
-    for file in files:
-        counts[file.size] = counts.get(file.size, 0) + 1
-    alike = [file for file in files if file.size and (counts[file.size] > 1 or file.size in stored_sizes)]
-    with ThreadPoolExecutor(HASH_THREADS) as pool:
-        for file, digest in zip(alike, pool.map(lambda one: _file_hash(one.path), alike), strict=True):
-            if digest is not None:
-                yield file.uri, digest
-
-
-def _file_hash(path: Path) -> str | None:
-    try:
-        with path.open("rb") as file:
-            return hashlib.file_digest(file, "sha256").hexdigest()
-    except OSError:
-        return None  # the read stage says what is wrong with it
-
-
-async def _ids_by_hash(store: Store, collection: str | None, digests: set[str]) -> dict[str, str]:
-    """Content hash to the id of a point with those bytes."""
-    found: dict[str, str] = {}
-    if collection is None:
-        return found
-    for some in batched(sorted(digests), PAGE):
-        after: str | None = None
-        while True:
-            points, after = await store.scroll(
-                collection,
-                after=after,
-                limit=PAGE,
-                where=(AnyOf("content_hash", some),),
-                fields=("content_hash",),
-            )
-            found.update((str(point.payload["content_hash"]), point.id) for point in points)
-            if after is None:
-                break
-    return found
+    def offer(self, tasks: Iterable[Task]) -> None:
+        """Perhaps takes the first caption of each task."""
+        for task in tasks:
+            captions = json.loads(task.description)["captions"]
+            if not captions:
+                continue
+            self._offered += 1
+            if len(self.kept) < SAMPLED_CAPTIONS:
+                self.kept.append(captions[0])
+            elif (place := self._random.randrange(self._offered)) < SAMPLED_CAPTIONS:
+                self.kept[place] = captions[0]
 
 
 def batched(items: Iterable[T], size: int) -> Iterator[tuple[T, ...]]:

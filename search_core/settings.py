@@ -77,11 +77,21 @@ class ImageSettings(Group):
     thumbnail_px: int = Field(384, ge=32, le=2048, description="longest side of a thumbnail, in pixels")
 
 
+class SourceSettings(Group):
+    """What is indexed."""
+
+
 class IndexSettings(Group):
     """The batch pipeline."""
 
     batch_size: int = Field(64, ge=1, description="pictures in one embedding batch")
     encoders: int = Field(1, ge=1, description="embedding actors")
+    preparers: int = Field(
+        0, ge=0, description="tasks that read and decode at once; 0 takes the cores the encoders leave"
+    )
+    max_in_flight: int = Field(
+        4096, ge=1, description="most pictures that are being worked on and not acknowledged by the store"
+    )
     gpus_per_encoder: float = Field(0.0, ge=0, description="GPUs of one embedding actor")
     cpus: float = Field(0.0, ge=0, description="CPUs the job takes; 0 takes all that Ray has, or all cores")
     max_tasks_in_flight: int = Field(2, ge=1, description="batches queued before each embedding actor")
@@ -109,6 +119,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     model: ModelSettings = ModelSettings()
     image: ImageSettings = ImageSettings()
+    source: SourceSettings = SourceSettings()
     index: IndexSettings = IndexSettings()
     serve: ServeSettings = ServeSettings()
 

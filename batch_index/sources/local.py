@@ -6,10 +6,10 @@ import fnmatch
 import glob
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
+from batch_index.sources.source import SourceItem
 from search_core.errors import SourceError
 from search_core.pictures import file_uri, local_path
 
@@ -20,26 +20,6 @@ PICTURE_SUFFIXES = frozenset(
     }
 )  # fmt: skip
 GLOB_SIGNS = frozenset("*?[")
-
-
-@dataclass(frozen=True)
-class SourceFile:
-    """One file that may be a picture. `size` is in bytes, `mtime_ns` in nanoseconds since 1970."""
-
-    uri: str
-    path: Path
-    size: int
-    mtime_ns: int
-
-    @property
-    def version(self) -> str:
-        """Differs when the file was changed, without reading it."""
-        return f"{self.size}:{self.mtime_ns}"
-
-    @property
-    def modified(self) -> datetime:
-        """When the file was changed last."""
-        return datetime.fromtimestamp(self.mtime_ns / 1e9, tz=UTC)
 
 
 class LocalSource:
@@ -62,7 +42,7 @@ class LocalSource:
         if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
             raise SourceError(f"source {given} cannot be read: permission denied")
 
-    def files(self) -> Iterator[SourceFile]:
+    def items(self) -> Iterator[SourceItem]:
         """The files, in order of their paths; hidden files and folders are left out."""
         for path in self._paths():
             try:
@@ -70,7 +50,9 @@ class LocalSource:
             except OSError:
                 continue  # gone since it was listed, or a link to nowhere
             if path.is_file():
-                yield SourceFile(file_uri(path), path, status.st_size, status.st_mtime_ns)
+                version = f"{status.st_size}:{status.st_mtime_ns}"
+                modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, tz=UTC)
+                yield SourceItem(file_uri(path), version, status.st_size, modified)
 
     def covers(self, uri: str) -> bool:
         """Whether a picture at `uri` would be listed here if its file existed."""
@@ -82,7 +64,15 @@ class LocalSource:
         root = self.root.absolute()
         return path == root or root in path.parents
 
-    def folder(self) -> Path:
+    def is_gone(self, uri: str) -> bool:
+        """Whether there is no file any more."""
+        path = local_path(uri)
+        try:
+            return path is not None and not path.exists()
+        except OSError:  # a folder that may not be read: who knows
+            return False
+
+    def folder(self) -> Path | None:
         """Where a captions file of this source would be."""
         if self.pattern is not None or not self.root.is_dir():
             return self.root.absolute().parent
@@ -125,19 +115,3 @@ def _walk(folder: Path) -> Iterator[Path]:
         for name in sorted(names):
             if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES:
                 yield Path(parent, name)
-
-
-def list_files(sources: Sequence[LocalSource]) -> Iterator[SourceFile]:
-    """All files of all sources, each once.
-
-    Raises:
-        SourceError: there is none at all.
-    """
-    seen: set[str] = set()
-    for source in sources:
-        for file in source.files():
-            if file.uri not in seen:
-                seen.add(file.uri)
-                yield file
-    if not seen:
-        raise SourceError(f"no pictures in {', '.join(source.given for source in sources)}")

@@ -1,0 +1,239 @@
+"""The one actor of a run that its workers ask: which pictures come next, and whose bytes are known already.
+
+It bounds the work in flight: a shard is handed out once few enough pictures are handed out and not acknowledged.
+Whatever is asked twice, as Ray does after a failure, is answered as the first time, but for pictures that are
+acknowledged by then: those are marked as done and are not embedded again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+
+from batch_index.plan_file import PlanFile, Task
+from search_core.filters import AnyOf
+from search_core.points import Payload, Point, Vectors
+from search_core.store import Store
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """What is known of a picture's bytes: their vector, float32 [dim], and how large the picture is."""
+
+    vector: Vectors
+    width: int
+    height: int
+    format: str
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """Another picture of the run has the same bytes and is being embedded."""
+
+
+Claim = Known | InFlight | None
+"""None: the bytes are new, and whoever asked is to embed them."""
+
+
+@dataclass
+class StageCount:
+    """What a stage has done: pictures, and seconds of work summed over its workers."""
+
+    pictures: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class _OpenShard:
+    """A shard that is handed out: how many rows it has, and which are acknowledged."""
+
+    rows: int
+    done: set[int] = field(default_factory=set)
+
+
+@dataclass
+class Progress:
+    """How far the run is."""
+
+    stages: dict[str, StageCount] = field(default_factory=dict)
+    in_flight: int = 0
+
+
+class Coordinator:
+    """The actor's body. `fresh`: the collection was empty, so that only this run can know any bytes."""
+
+    def __init__(
+        self,
+        plan: Path,
+        open_store: Callable[[], Store],
+        collection: str,
+        *,
+        fresh: bool,
+        max_in_flight: int,
+    ) -> None:
+        self._plan = PlanFile.open(plan)
+        self._plan.database.executescript(
+            """
+            CREATE TABLE IF NOT EXISTS claim (content_hash TEXT PRIMARY KEY, id TEXT) WITHOUT ROWID;
+            CREATE TABLE IF NOT EXISTS retired (content_hash TEXT PRIMARY KEY, vector BLOB, picture TEXT) WITHOUT ROWID;
+            CREATE TABLE IF NOT EXISTS deferred (row INTEGER PRIMARY KEY);
+            """
+        )
+        self._open_store = open_store
+        self._store: Store | None = None
+        self._collection = collection
+        self._fresh = fresh
+        self._may_wait = True
+        self._max_in_flight = max_in_flight
+        self._changed = asyncio.Condition()
+        self._progress = Progress()
+        self._open_shards: dict[int, _OpenShard] = {}
+        self._complete: set[int] = set()
+
+    async def shard(self, number: int) -> list[tuple[int, Task, bool]]:
+        """The shard's rows and tasks, and whether each is done already; waits until there is room for them."""
+        tasks = self._plan.shard(number)
+        if number in self._complete:
+            return [(row, task, True) for row, task in tasks]
+        async with self._changed:
+            if number not in self._open_shards:
+                await self._changed.wait_for(lambda: self._has_room(len(tasks)))
+                self._open_shards[number] = _OpenShard(len(tasks))
+                self._progress.in_flight += len(tasks)
+        done = self._open_shards[number].done
+        return [(row, task, row in done) for row, task in tasks]
+
+    async def acknowledge(self, number: int, rows: Sequence[int], deferred: Sequence[int]) -> None:
+        """Rows of a shard that are written, broken or put off."""
+        shard = self._open_shards.get(number)
+        if shard is None:
+            return
+        self._plan.database.executemany(
+            "INSERT OR IGNORE INTO deferred VALUES (?)", ((row,) for row in deferred)
+        )
+        async with self._changed:
+            before = len(shard.done)
+            shard.done.update(rows)
+            self._progress.in_flight -= len(shard.done) - before
+            if len(shard.done) == shard.rows:
+                del self._open_shards[number]
+                self._complete.add(number)
+            self._changed.notify_all()
+
+    async def claim(self, ids: Sequence[str], hashes: Sequence[str]) -> list[Claim]:
+        """For each picture: whether its bytes are new, known, or in flight already."""
+        with self._plan.writing():
+            mine = [self._is_first(id, digest) for id, digest in zip(ids, hashes, strict=True)]
+        asked = [digest for digest, first in zip(hashes, mine, strict=True) if not (first and self._fresh)]
+        known = await self._known(asked)
+        return [
+            known.get(digest) or (None if first else InFlight())
+            for digest, first in zip(hashes, mine, strict=True)
+        ]
+
+    async def known_as(self, origins: Sequence[str], hashes: Sequence[str]) -> list[Known | None]:
+        """The vectors of points that the plan named as origins, where they still have those contents."""
+        store = self._opened()
+        points = await store.retrieve(self._collection, list(dict.fromkeys(origins)), with_vectors=True)
+        found = {point.id: point for point in points}
+        return [
+            _known(found[origin], digest) if origin in found else None
+            for origin, digest in zip(origins, hashes, strict=True)
+        ]
+
+    async def retire(self, ids: Sequence[str]) -> None:
+        """Keeps the vectors of points that are about to get other contents: a later picture may have theirs."""
+        points = await self._opened().retrieve(self._collection, ids, with_vectors=True)
+        self._plan.database.executemany(
+            "INSERT OR IGNORE INTO retired VALUES (?, ?, ?)",
+            [
+                (
+                    str(point.payload["content_hash"]),
+                    point.vector.astype(np.float32).tobytes(),
+                    json.dumps({name: point.payload[name] for name in ("width", "height", "format")}),
+                )
+                for point in points
+                if point.vector is not None
+            ],
+        )
+
+    async def second_pass(self) -> int:
+        """Reduces the plan to what was put off; gives the number of shards. Nothing is put off any more."""
+        rows = [row for (row,) in self._plan.database.execute("SELECT row FROM deferred ORDER BY row")]
+        shards = self._plan.keep_only(rows)
+        self._plan.database.execute("DELETE FROM deferred")
+        self._fresh = self._may_wait = False
+        self._open_shards.clear()
+        self._complete.clear()
+        self._progress.in_flight = 0
+        return shards
+
+    async def count(self, stage: str, pictures: int, seconds: float) -> None:
+        """Adds to what a stage has done."""
+        counted = self._progress.stages.setdefault(stage, StageCount())
+        counted.pictures += pictures
+        counted.seconds += seconds
+
+    async def progress(self) -> Progress:
+        """How far the run is."""
+        return self._progress
+
+    def _has_room(self, pictures: int) -> bool:
+        in_flight = self._progress.in_flight
+        return in_flight == 0 or in_flight + pictures <= self._max_in_flight
+
+    def _is_first(self, id: str, digest: str) -> bool:
+        if not self._may_wait:
+            return True
+        database = self._plan.database
+        database.execute("INSERT OR IGNORE INTO claim VALUES (?, ?)", (digest, id))
+        (owner,) = database.execute("SELECT id FROM claim WHERE content_hash = ?", (digest,)).fetchone()
+        return bool(owner == id)
+
+    async def _known(self, hashes: Sequence[str]) -> dict[str, Known]:
+        """Contents that the collection has, or had before this run replaced them: asked for in this order, since
+        what is replaced meanwhile was retired before.
+        """
+        if not hashes:
+            return {}
+        found = await self._stored(hashes)
+        missing = [digest for digest in hashes if digest not in found]
+        for digest in missing:
+            row = self._plan.database.execute(
+                "SELECT vector, picture FROM retired WHERE content_hash = ?", (digest,)
+            ).fetchone()
+            if row is not None:
+                found[digest] = Known(np.frombuffer(row[0], dtype=np.float32), **json.loads(row[1]))
+        return found
+
+    async def _stored(self, hashes: Sequence[str]) -> dict[str, Known]:
+        found: dict[str, Known] = {}
+        after: str | None = None
+        where = (AnyOf("content_hash", tuple(dict.fromkeys(hashes))),)
+        while True:
+            points, after = await self._opened().scroll(
+                self._collection, after=after, limit=len(hashes), where=where, with_vectors=True
+            )
+            for point in points:
+                known = _known(point, str(point.payload["content_hash"]))
+                if known is not None:
+                    found[str(point.payload["content_hash"])] = known
+            if after is None:
+                return found
+
+    def _opened(self) -> Store:
+        if self._store is None:
+            self._store = self._open_store()
+        return self._store
+
+
+def _known(point: Point, digest: str) -> Known | None:
+    payload: Payload = point.payload
+    if point.vector is None or payload.get("content_hash") != digest:
+        return None
+    return Known(point.vector, int(payload["width"]), int(payload["height"]), str(payload["format"]))

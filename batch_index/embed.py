@@ -1,0 +1,118 @@
+"""The second stage: pixels become vectors, and vectors points of the collection."""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import json
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from batch_index import rows
+from search_core.encoder import Encoder, load_encoder
+from search_core.model import ModelSpec
+from search_core.points import Batch, Vectors
+from search_core.settings import ModelSettings
+from search_core.store import Store
+
+STAGE_EMBED, STAGE_WRITE = "embed", "write"
+TEXT_BATCH = 64
+
+
+class EmbedAndWrite:
+    """Prepared pictures in, acknowledged ones out: each row is given back once the store has it.
+
+    One encoder an actor, in a thread of its own; the next batch is embedded while the last one is written.
+    The encoder is loaded at once if the plan has something `to_embed`, else when it is needed after all.
+    `texts` are encoded once in a run, by whichever actor has the plan's first row.
+    """
+
+    def __init__(
+        self,
+        coordinator: Any,
+        spec: ModelSpec,
+        settings: ModelSettings,
+        open_store: Callable[[], Store],
+        collection: str,
+        *,
+        to_embed: bool,
+        texts: Sequence[str],
+    ) -> None:
+        self._coordinator = coordinator
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
+        self._load = functools.cache(functools.partial(load_encoder, spec, settings))
+        if to_embed:
+            self._thread.submit(self._load)
+        self._height, self._width = spec.preprocess.size
+        self._dim = spec.dim
+        self._open_store = open_store
+        self._store: Store | None = None
+        self._collection = collection
+        self._texts = texts
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        """One batch of `batch_index.rows.PREPARED`; gives `ACKNOWLEDGED`."""
+        run = functools.partial(asyncio.get_running_loop().run_in_executor, self._thread)
+        vectors = await run(self._vectors, batch)
+        await self._write(batch, vectors)
+        text_means = [b""] * batch.num_rows
+        if self._texts and pc.any(pc.equal(batch["row"], 1)).as_py():
+            text_means[0] = (await run(mean_of_texts, self._load, self._texts)).tobytes()
+        columns = [batch[name] for name in rows.ACKNOWLEDGED.names[:-1]]
+        return pa.Table.from_arrays(
+            [*columns, pa.array(text_means, pa.large_binary())], schema=rows.ACKNOWLEDGED
+        )
+
+    def _vectors(self, batch: pa.Table) -> Vectors:
+        """float32 [n, dim]: of what is to be written; zeros elsewhere."""
+        began = time.perf_counter()
+        vectors = np.zeros((batch.num_rows, self._dim), dtype=np.float32)
+        outcomes = batch["outcome"].to_pylist()
+        new = [index for index, outcome in enumerate(outcomes) if outcome == rows.EMBED]
+        for index in (index for index, outcome in enumerate(outcomes) if outcome == rows.REUSE):
+            vectors[index] = np.frombuffer(batch["vector"][index].as_buffer(), dtype=np.float32)
+        if new:
+            pixels = np.empty((len(new), self._height, self._width, 3), dtype=np.uint8)
+            for place, index in enumerate(new):
+                flat = np.frombuffer(batch["pixels"][index].as_buffer(), dtype=np.uint8)
+                pixels[place] = flat.reshape(pixels.shape[1:])
+            vectors[new] = self._load().encode_pixels(pixels)
+        self._coordinator.count.remote(STAGE_EMBED, len(new), time.perf_counter() - began)
+        return vectors
+
+    async def _write(self, batch: pa.Table, vectors: Vectors) -> None:
+        began = time.perf_counter()
+        store = self._opened()
+        table = batch.select(["id", "action", "origin", "outcome", "payload"]).to_pydict()
+        written = [i for i, outcome in enumerate(table["outcome"]) if outcome in {rows.EMBED, rows.REUSE}]
+        replaced = [table["id"][i] for i in written if table["action"][i] == "updated"]
+        if replaced:
+            await self._coordinator.retire.remote(replaced)
+        # a moved point goes before it comes: an interruption in between costs one embedding, and leaves no stale one
+        await store.delete(self._collection, [table["origin"][i] for i in written if table["origin"][i]])
+        points = Batch(
+            ids=[table["id"][i] for i in written],
+            vectors=vectors[written],
+            payloads=[json.loads(table["payload"][i]) for i in written],
+        )
+        await store.upsert(self._collection, points)
+        self._coordinator.count.remote(STAGE_WRITE, len(written), time.perf_counter() - began)
+
+    def _opened(self) -> Store:
+        if self._store is None:  # within the event loop that will use it, as gRPC wants
+            self._store = self._open_store()
+        return self._store
+
+
+def mean_of_texts(load: Callable[[], Encoder], texts: Sequence[str]) -> Vectors:
+    """float32 [dim]."""
+    encoder = load()
+    parts = [encoder.encode_texts(texts[i : i + TEXT_BATCH]) for i in range(0, len(texts), TEXT_BATCH)]
+    mean: Vectors = np.concatenate(parts).mean(axis=0)
+    return mean

@@ -1,0 +1,98 @@
+"""Where a run writes, and the processes that it needs for that.
+
+A Qdrant server is asked from every process. The embedded store has one owner at a time: this process while a run
+plans, an actor of the run's Ray while it writes; or the actor of a running server, whose Ray the run joins. What a
+server does not show yet, a collection that is being built, is held by an actor of the run's own beside it.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+from contextlib import ExitStack
+
+from search_core.server_file import find_server
+from search_core.settings import Settings
+from search_core.store import Store
+from search_core.stores import open_store
+
+
+class Target:
+    """See the module. `catalog` knows all collections, `store` writes to the run's."""
+
+    def __init__(self, settings: Settings, *, within_server: bool) -> None:
+        """Opens the store, by way of the server that holds it if there is one.
+
+        Raises:
+            StoreUnavailableError: that server's Ray does not answer.
+        """
+        self._settings = settings
+        self._embedded = settings.store.qdrant_url is None
+        self._stack = ExitStack()
+        self._own_owner: Store | None = None
+        server = find_server(settings.store.path) if self._embedded else None
+        self._address = server.ray_address if server else None
+        self._beside_server = server is not None or within_server
+        self._on_ray = within_server
+        if self._beside_server:
+            self._start_ray()
+            from search_core.owner import find_owner
+
+            self.catalog: Store = find_owner()
+        else:
+            self.catalog = open_store(settings.store)
+        self.store = self.catalog
+
+    def build_beside(self) -> None:
+        """Takes the collection that is being built from whoever serves the published one."""
+        if self._beside_server and self._own_owner is None:
+            self.store = self._start_owner()
+
+    async def prepare_to_write(self) -> None:
+        """Brings Ray up, and gives an embedded store to an actor that all its processes can ask."""
+        if self._on_ray:
+            return
+        await self.catalog.close()
+        self._start_ray()
+        self.store = self._start_owner() if self._embedded else open_store(self._settings.store)
+        self.catalog = self.store
+
+    async def hand_over(self) -> None:
+        """Lets go of a collection that was built beside a server, whose owner opens it next."""
+        if self._beside_server:
+            self._stop_owner()
+            self.store = self.catalog
+
+    def opener(self) -> Callable[[], Store]:
+        """Opens the store in another process of this Ray; holds no connection itself."""
+        if self._embedded:
+            store = self.store
+            return lambda: store
+        settings = self._settings.store
+        return lambda: open_store(settings)
+
+    async def close(self) -> None:
+        """Releases everything, whatever happened."""
+        self._stop_owner()
+        await self.catalog.close()
+        self._stack.close()
+
+    def _start_ray(self) -> None:
+        if not self._on_ray:
+            from batch_index.runtime import ray_runtime
+
+            self._stack.enter_context(ray_runtime(self._address, self._settings.index.cpus))
+            self._on_ray = True
+
+    def _start_owner(self) -> Store:
+        from search_core.owner import start_owner
+
+        self._own_owner = start_owner(self._settings.store, f"edge-owner-{os.getpid()}")
+        return self._own_owner
+
+    def _stop_owner(self) -> None:
+        if self._own_owner is not None:
+            from search_core.owner import stop_owner
+
+            stop_owner(self._own_owner)
+            self._own_owner = None
