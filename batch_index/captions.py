@@ -13,7 +13,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch_index.sources import LocalSource, SourceFile
+from batch_index.sources import Source, SourceItem
+from search_core.addresses import local_path, split_inside
 from search_core.errors import UsageError
 
 SIDECAR = "captions.jsonl"
@@ -31,14 +32,14 @@ class Description:
 class Captions:
     """Looks descriptions up by a picture's path below the folder, or by its file name."""
 
-    def __init__(self, sources: Sequence[LocalSource], named: Path | None) -> None:
+    def __init__(self, sources: Sequence[Source], named: Path | None) -> None:
         """Reads the captions file.
 
         Raises:
             UsageError: the named file cannot be read, or a line is not of the form above.
         """
         self._named = None if named is None else _read(named)
-        self._roots = [source.folder() for source in sources]
+        self._roots = [folder for source in sources if (folder := source.folder()) is not None]
         if named is not None:
             self._roots.append(named.absolute().parent)
         self._sidecars = {
@@ -47,9 +48,11 @@ class Captions:
             if named is None and (root / SIDECAR).is_file()
         }
 
-    def of(self, file: SourceFile) -> Description:
-        """The description of a file, empty if there is none."""
-        path = file.path.absolute()
+    def of(self, item: SourceItem) -> Description:
+        """The description of a picture: from sidecars if it is a local file, else what its source says of it."""
+        path = local_path(item.uri)
+        if path is None or split_inside(item.uri) is not None:
+            return Description(item.captions, item.columns)
         above = [root for root in self._roots if root in path.parents]
         for root in above:
             lines = self._sidecars.get(root, {}) if self._named is None else self._named
@@ -60,7 +63,7 @@ class Captions:
         ):
             if found := lines.get(path.name):
                 return found
-        return _text_sidecar(file.path.with_suffix(".txt"))
+        return _text_sidecar(path.with_suffix(".txt"))
 
 
 def _read(path: Path) -> dict[str, Description]:

@@ -19,7 +19,7 @@ from batch_index.copies import write_copies
 from batch_index.plan import Plan, make_plan
 from batch_index.quarantine import Quarantine
 from batch_index.report import IndexReport
-from batch_index.sources import LocalSource
+from batch_index.sources import Source, open_source
 from search_core import collections
 from search_core.errors import SourceError, StoreLockedError
 from search_core.model import ModelSpec, resolve_model
@@ -50,7 +50,7 @@ async def run_index(request: IndexRequest, settings: Settings) -> IndexReport:
     Raises:
         SearchError: of any kind; what was written stays, and the same call goes on from there.
     """
-    sources = [LocalSource(given) for given in request.sources]
+    sources = [open_source(given, settings.source) for given in request.sources]
     captions = Captions(sources, request.captions)
     spec = resolve_model(settings.model.name)
     with ExitStack() as stack:
@@ -88,7 +88,7 @@ class _Job:
             self._catalog = open_store(settings.store)
         self._target = self._catalog
 
-    async def run(self, sources: Sequence[LocalSource], captions: Captions) -> IndexReport:
+    async def run(self, sources: Sequence[Source], captions: Captions) -> IndexReport:
         """The whole run."""
         collection, is_new = await self._choose()
         name = collection.name if collection else new_collection_name(self._alias, self._spec)

@@ -59,7 +59,7 @@ def run_pipeline(
         encoder_resources["num_gpus"] = index.gpus_per_encoder
     acknowledged = (
         dataset.map_batches(
-            functools.partial(_call, Decode(spec.preprocess, settings.image)),
+            functools.partial(_call, Decode(spec.preprocess, settings.image, settings.source)),
             batch_size=index.batch_size,
             num_cpus=_decoder_cpus(),
         )
@@ -116,7 +116,8 @@ def _table(tasks: Sequence[plan.Embed]) -> pa.Table:
 def _description(task: plan.Embed) -> str:
     return json.dumps(
         {
-            "mtime_ns": task.file.mtime_ns,
+            "modified": task.file.modified.isoformat() if task.file.modified else None,
+            "expected": task.file.expected,
             "captions": list(task.description.captions),
             "columns": dict(task.description.columns),
         }

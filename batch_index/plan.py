@@ -11,15 +11,14 @@ from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from itertools import islice
-from pathlib import Path
 from typing import Literal, TypeVar
 
 from batch_index.captions import Captions, Description
 from batch_index.quarantine import Quarantine
-from batch_index.sources import LocalSource, SourceFile, list_files
+from batch_index.sources import Source, SourceItem, list_files
+from search_core.addresses import local_path, split_inside
 from search_core.filters import AnyOf
 from search_core.payload import image_payload
-from search_core.pictures import local_path
 from search_core.points import Payload, point_id
 from search_core.store import Store
 
@@ -36,7 +35,7 @@ Reuse = Literal["added", "updated", "moved"]
 class Embed:
     """A file to read, decode, embed and write."""
 
-    file: SourceFile
+    file: SourceItem
     description: Description
     action: Action
 
@@ -45,7 +44,7 @@ class Embed:
 class Copy:
     """A point to write with a vector that the collection has, or will have once `origin` is embedded."""
 
-    file: SourceFile
+    file: SourceItem
     description: Description
     action: Reuse
     origin: str
@@ -97,7 +96,7 @@ class _Stored:
 async def make_plan(
     store: Store,
     collection: str | None,
-    sources: Sequence[LocalSource],
+    sources: Sequence[Source],
     captions: Captions,
     quarantine: Quarantine,
     *,
@@ -111,7 +110,7 @@ async def make_plan(
     """
     plan = Plan()
     stored = await _survey(store, collection, sources)
-    candidates: list[tuple[SourceFile, Description, Action]] = []
+    candidates: list[tuple[SourceItem, Description, Action]] = []
     for files in batched(list_files(sources), PAGE):
         known = await _known(store, collection, files)
         for file in files:
@@ -137,7 +136,7 @@ async def make_plan(
     return plan
 
 
-async def _survey(store: Store, collection: str | None, sources: Sequence[LocalSource]) -> _Stored:
+async def _survey(store: Store, collection: str | None, sources: Sequence[Source]) -> _Stored:
     stored = _Stored()
     async for payload in _payloads(store, collection):
         uri = str(payload["uri"])
@@ -157,25 +156,20 @@ async def _payloads(store: Store, collection: str | None) -> AsyncIterator[Paylo
             return
 
 
-def is_gone(uri: str, sources: Sequence[LocalSource]) -> bool:
+def is_gone(uri: str, sources: Sequence[Source]) -> bool:
     """Whether a picture below the sources has no file any more."""
-    path = local_path(uri)
-    if path is None or not any(source.covers(uri) for source in sources):
-        return False
-    try:
-        return not path.exists()
-    except OSError:  # a folder that may not be read: who knows
-        return False
+    covering = [source for source in sources if source.covers(uri)]
+    return bool(covering) and all(source.is_gone(uri) for source in covering)
 
 
-async def _known(store: Store, collection: str | None, files: Iterable[SourceFile]) -> dict[str, Payload]:
+async def _known(store: Store, collection: str | None, files: Iterable[SourceItem]) -> dict[str, Payload]:
     if collection is None:
         return {}
     points = await store.retrieve(collection, [point_id(file.uri) for file in files])
     return {point.id: point.payload for point in points}
 
 
-def _described(before: Payload, file: SourceFile, description: Description) -> Payload:
+def _described(before: Payload, file: SourceItem, description: Description) -> Payload:
     """The payload that the file would have now if its picture is the same."""
     return image_payload(
         file.uri,
@@ -193,7 +187,7 @@ def _described(before: Payload, file: SourceFile, description: Description) -> P
 
 async def _resolve(
     plan: Plan,
-    candidates: Sequence[tuple[SourceFile, Description, Action]],
+    candidates: Sequence[tuple[SourceItem, Description, Action]],
     stored: _Stored,
     store: Store,
     collection: str | None,
@@ -215,19 +209,22 @@ async def _resolve(
             plan.embed.append(Embed(file, description, action))
 
 
-def _hashes(files: Sequence[SourceFile], stored_sizes: set[int]) -> Iterator[tuple[str, str]]:
+def _hashes(files: Sequence[SourceItem], stored_sizes: set[int]) -> Iterator[tuple[str, str]]:
     """URI and SHA-256 of the files whose size another file or point has too."""
     counts: dict[int, int] = {}
     for file in files:
         counts[file.size] = counts.get(file.size, 0) + 1
     alike = [file for file in files if file.size and (counts[file.size] > 1 or file.size in stored_sizes)]
     with ThreadPoolExecutor(HASH_THREADS) as pool:
-        for file, digest in zip(alike, pool.map(lambda one: _file_hash(one.path), alike), strict=True):
+        for file, digest in zip(alike, pool.map(lambda one: _file_hash(one.uri), alike), strict=True):
             if digest is not None:
                 yield file.uri, digest
 
 
-def _file_hash(path: Path) -> str | None:
+def _file_hash(uri: str) -> str | None:
+    path = local_path(uri)
+    if path is None or split_inside(uri) is not None:
+        return None
     try:
         with path.open("rb") as file:
             return hashlib.file_digest(file, "sha256").hexdigest()

@@ -16,38 +16,46 @@ import hashlib
 import json
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any
 
 import numpy as np
 
+from batch_index.sources import Reader
 from search_core.encoder import load_encoder
 from search_core.errors import ImageError
 from search_core.image import decode_rgb
 from search_core.model import ModelSpec, Preprocess
 from search_core.payload import image_payload
-from search_core.pictures import local_path
 from search_core.points import Batch, point_id
 from search_core.preprocess import Pixels, to_pixels
-from search_core.settings import ImageSettings, ModelSettings
+from search_core.settings import ImageSettings, ModelSettings, SourceSettings
 from search_core.store import Store
 
 Columns = dict[str, Any]
-READ_THREADS = 4
+DECODE_THREADS = 4
 
 
 class Decode:
     """Reads files and decodes them to the model's pixels: uint8 [n, height, width, 3]."""
 
-    def __init__(self, preprocess: Preprocess, limits: ImageSettings) -> None:
+    def __init__(
+        self, preprocess: Preprocess, limits: ImageSettings, source: SourceSettings | None = None
+    ) -> None:
         self._preprocess = preprocess
         self._limits = limits
+        self._reader = Reader(source or SourceSettings(), limits)
 
     def __call__(self, batch: Columns) -> Columns:
         """One batch of files; `payload` is a JSON text."""
         rows = list(zip(batch["uri"], batch["version"], batch["description"], strict=True))
-        with ThreadPoolExecutor(READ_THREADS) as pool:
-            done = list(pool.map(lambda row: self._one(*row), rows))
+        places = [(str(uri), str(json.loads(known).get("expected", ""))) for uri, _, known in rows]
+        with ThreadPoolExecutor(DECODE_THREADS) as pool:
+            done = list(
+                pool.map(
+                    lambda row, data: self._one(row[0], row[1], row[2], data), rows, self._reader.read(places)
+                )
+            )
         height, width = self._preprocess.size
         pixels = np.zeros((len(done), height, width, 3), dtype=np.uint8)
         for index, (picture, _, _, _) in enumerate(done):
@@ -63,9 +71,12 @@ class Decode:
             "error": np.array([error for _, _, _, error in done]),
         }
 
-    def _one(self, uri: str, version: str, description: str) -> tuple[Pixels | None, str, str, str]:
+    def _one(
+        self, uri: str, version: str, description: str, data: bytes | ImageError
+    ) -> tuple[Pixels | None, str, str, str]:
         try:
-            data = self._read(uri)
+            if isinstance(data, ImageError):
+                raise data
             image = decode_rgb(data, self._limits, min_side=max(self._preprocess.size))
             pixels = to_pixels(image.rgb, self._preprocess)
         except ImageError as error:
@@ -79,26 +90,11 @@ class Decode:
             size_bytes=len(data),
             content_hash=hashlib.sha256(data).hexdigest(),
             source_version=version,
-            modified=datetime.fromtimestamp(known["mtime_ns"] / 1e9, tz=UTC),
+            modified=datetime.fromisoformat(known["modified"]) if known["modified"] else None,
             captions=known["captions"],
             extra=known["columns"],
         )
         return pixels, json.dumps(payload), "", ""
-
-    def _read(self, uri: str) -> bytes:
-        path = local_path(uri)
-        if path is None:
-            raise ImageError("missing", "the file is not on this machine")
-        try:
-            size = path.stat().st_size
-            if size > self._limits.max_image_mb * 1e6:
-                raise ImageError(
-                    "too_many_bytes",
-                    f"{size / 1e6:.1f} MB is more than the limit of {self._limits.max_image_mb:g} MB",
-                )
-            return path.read_bytes()
-        except OSError as error:
-            raise ImageError("missing", f"the file cannot be read: {error.strerror or error}") from None
 
 
 class Embed:

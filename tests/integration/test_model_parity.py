@@ -177,7 +177,7 @@ def test_batch_and_query_give_the_same_vectors(encoder, tmp_path):
     """The same bytes through the stages of the pipeline and through the path of a query; large JPEGs too."""
     files = [*FILES, encoded(photo(1400, 900, 8), "JPEG", quality=92)]
     paths = [put(tmp_path, f"{number}.img", data) for number, data in enumerate(files)]
-    description = json.dumps({"mtime_ns": 0, "captions": [], "columns": {}})
+    description = json.dumps({"modified": None, "captions": [], "columns": {}})
     batch: dict[str, Any] = {
         "uri": np.array([file_uri(path) for path in paths], dtype=object),
         "version": np.array(["v"] * len(paths), dtype=object),

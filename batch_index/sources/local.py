@@ -1,0 +1,121 @@
+"""Local folders, globs and single files."""
+
+from __future__ import annotations
+
+import errno
+import glob
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+from batch_index.sources.files import GLOB_SIGNS, ListedFile, matches, suffix_of
+from search_core.errors import SourceError
+from search_core.pictures import file_uri, local_path
+
+NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
+
+
+class LocalFiles:
+    """A folder (with all below it), a file, or a glob pattern. A `Listing`."""
+
+    def __init__(self, given: str) -> None:
+        """Checks that it is there.
+
+        Raises:
+            SourceError: nothing is there, or it cannot be read.
+        """
+        path = _upwards_resolved(local_path(given) or Path(given).expanduser())
+        self.given = given
+        self.pattern = path if GLOB_SIGNS & set(given) and not path.exists() else None
+        self.root = path
+        self._unlisted: set[Path] = set()
+        if self.pattern is None and not path.exists():
+            raise SourceError(f"source {given} does not exist")
+        if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+            raise SourceError(f"source {given} cannot be read: permission denied")
+
+    def suffixes(self) -> Iterator[str]:
+        """The endings of the files."""
+        return (suffix_of(path.name) for path in self._paths())
+
+    def is_single(self) -> bool:
+        """Whether it names one file."""
+        return self.pattern is None and not self.root.is_dir()
+
+    def files(self, wanted: frozenset[str]) -> Iterator[ListedFile]:
+        """Regular files with such endings, in order of their paths.
+
+        Raises:
+            SourceError: the folder itself cannot be listed.
+        """
+        for path in self._paths():
+            if not self.is_single() and suffix_of(path.name) not in wanted:
+                continue
+            try:
+                status = path.stat()
+            except OSError:
+                continue  # gone since it was listed, or a link to nowhere
+            if path.is_file():
+                yield ListedFile(file_uri(path), status.st_size, status.st_mtime_ns)
+
+    def covers(self, uri: str) -> bool:
+        """Whether a file at `uri` is below the folder, matches the glob, or is the file."""
+        path = local_path(uri)
+        if path is None:
+            return False
+        if self.pattern is not None:
+            return matches(path.parts, self.pattern.absolute().parts)
+        root = self.root.absolute()
+        return path == root or root in path.parents
+
+    def exists(self, uri: str) -> bool | None:
+        """Whether the file is there; None below a folder that could not be listed or may not be entered."""
+        path = local_path(uri)
+        if path is None or self._unlisted & set(path.parents):
+            return None
+        try:
+            path.stat()
+        except ValueError:
+            return False
+        except OSError as error:
+            return False if error.errno in NOT_THERE else None
+        return True
+
+    def folder(self) -> Path:
+        """The folder, or the one that holds the file or the glob."""
+        if self.pattern is not None or not self.root.is_dir():
+            return self.root.absolute().parent
+        return self.root.absolute()
+
+    def _paths(self) -> Iterator[Path]:
+        if self.pattern is not None:
+            # the names are held, since a glob has no order of its own
+            yield from map(Path, sorted(glob.iglob(str(self.pattern), recursive=True)))  # noqa: PTH207 - absolute or relative alike
+        elif self.root.is_dir():
+            yield from self._walk()
+        else:
+            yield self.root
+
+    def _walk(self) -> Iterator[Path]:
+        for parent, folders, names in os.walk(self.root, onerror=self._note):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith("."):
+                    yield Path(parent, name)
+
+    def _note(self, error: OSError) -> None:
+        """Remembers a folder that could not be listed: nothing below it may be taken for gone."""
+        folder = Path(str(error.filename))
+        if folder == self.root:
+            raise SourceError(f"source {self.given} cannot be read: {error.strerror or error}")
+        if error.errno not in NOT_THERE:
+            self._unlisted.add(folder.absolute())
+
+
+def _upwards_resolved(path: Path) -> Path:
+    """The path without `..`, so that a file has one URI however its source is written."""
+    parts = path.parts
+    if ".." not in parts:
+        return path
+    known = len(parts) - parts[::-1].index("..")
+    return Path(*parts[:known]).resolve().joinpath(*parts[known:])

@@ -1,0 +1,85 @@
+"""What a source of pictures is, and what it says of each picture without reading it."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Protocol
+
+from search_core.errors import SourceError
+
+
+@dataclass(frozen=True, slots=True)
+class SourceItem:
+    """One thing that may be a picture.
+
+    ===========================  =======================================================
+    picture                      its `uri`
+    ===========================  =======================================================
+    local file                   `file:///folder/a.jpg`, percent-encoded
+    object                       `s3://bucket/key`, `gs://bucket/key`, the key as it is
+    row of a Parquet file        `<uri of the file>#<row group>.<row in the group>`
+    member of a tar              `<uri of the tar>#<name of the member>`
+    line of a list, URL column   the URL itself
+    ===========================  =======================================================
+    """
+
+    uri: str
+    """Identity of the picture; the id of its point is made of it."""
+    version: str
+    """Differs when the picture has changed: `size:mtime_ns` of the file, object or container; the MD5 that a list
+    states; empty for a bare URL."""
+    size: int
+    """In bytes; 0 where it is not known without reading."""
+    modified: datetime | None
+    captions: tuple[str, ...] = ()
+    """Those that come with the source itself; sidecar files are read elsewhere."""
+    columns: Mapping[str, Any] = field(default_factory=dict)
+    expected: str = ""
+    """For the reader only: what to verify and where to look, as `size=123;md5=<base64>` or `offset=512;size=123`."""
+
+
+class Source(Protocol):
+    """Where pictures come from, as the user named it."""
+
+    given: str
+
+    def items(self) -> Iterator[SourceItem]:
+        """Everything there is, as it is found.
+
+        Raises:
+            SourceError: the listing breaks off; what was not listed must not be taken for gone.
+        """
+        ...
+
+    def covers(self, uri: str) -> bool:
+        """Whether a picture at `uri` would be listed here if it existed."""
+        ...
+
+    def is_gone(self, uri: str) -> bool:
+        """Whether a covered picture that `items` did not give is there no more; False where nobody can know."""
+        ...
+
+    def folder(self) -> Path | None:
+        """The local folder where a captions file of this source would be."""
+        ...
+
+
+def list_files(sources: Sequence[Source]) -> Iterator[SourceItem]:
+    """All items of all sources, each URI once. Holds 16 bytes an item, not the items.
+
+    Raises:
+        SourceError: there is none at all, or a listing breaks off.
+    """
+    seen: set[bytes] = set()
+    for source in sources:
+        for item in source.items():
+            key = hashlib.blake2b(item.uri.encode("utf-8", "surrogatepass"), digest_size=16).digest()
+            if key not in seen:
+                seen.add(key)
+                yield item
+    if not seen:
+        raise SourceError(f"no pictures in {', '.join(source.given for source in sources)}")
