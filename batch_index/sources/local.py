@@ -29,9 +29,10 @@ class LocalFiles:
         self.pattern = path if GLOB_SIGNS & set(given) and not path.exists() else None
         self.root = path
         self._unlisted: set[Path] = set()
+        self._is_folder = path.is_dir()  # as it was: one that vanishes must not look like an empty one
         if self.pattern is None and not path.exists():
             raise SourceError(f"source {given} does not exist")
-        if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        if self._is_folder and not os.access(path, os.R_OK | os.X_OK):
             raise SourceError(f"source {given} cannot be read: permission denied")
 
     def suffixes(self) -> Iterator[str]:
@@ -40,7 +41,7 @@ class LocalFiles:
 
     def is_single(self) -> bool:
         """Whether it names one file."""
-        return self.pattern is None and not self.root.is_dir()
+        return self.pattern is None and not self._is_folder
 
     def files(self, wanted: frozenset[str]) -> Iterator[ListedFile]:
         """Regular files with such endings, in order of their paths.
@@ -83,7 +84,7 @@ class LocalFiles:
 
     def folder(self) -> Path:
         """The folder, or the one that holds the file or the glob."""
-        if self.pattern is not None or not self.root.is_dir():
+        if self.pattern is not None or not self._is_folder:
             return self.root.absolute().parent
         return self.root.absolute()
 
@@ -91,7 +92,7 @@ class LocalFiles:
         if self.pattern is not None:
             # the names are held, since a glob has no order of its own
             yield from map(Path, sorted(glob.iglob(str(self.pattern), recursive=True)))  # noqa: PTH207 - absolute or relative alike
-        elif self.root.is_dir():
+        elif self._is_folder:
             yield from self._walk()
         else:
             yield self.root
