@@ -13,10 +13,10 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from batch_index.sources.source import Source, SourceItem
+from batch_index.sources import Source, SourceItem
+from search_core.addresses import local_path, split_inside
 from search_core.errors import UsageError
 from search_core.payload import folder_and_name
-from search_core.pictures import local_path
 
 SIDECAR = "captions.jsonl"
 MAX_TEXT_BYTES = 64_000
@@ -57,7 +57,7 @@ class Captions:
 
     def _beside(self, item: SourceItem) -> Description:
         path = local_path(item.uri)
-        if path is None:
+        if path is None or split_inside(item.uri) is not None:
             name = folder_and_name(item.uri)[1]
             return (self._named or {}).get(item.uri) or (self._named or {}).get(name) or Description()
         above = [root for root in self._roots if root in path.parents]

@@ -8,13 +8,13 @@ import json
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from batch_index import rows
+from batch_index.coordinator_client import RemoteCoordinator
 from search_core.encoder import Encoder, load_encoder
 from search_core.model import ModelSpec
 from search_core.points import Batch, Vectors
@@ -35,7 +35,7 @@ class EmbedAndWrite:
 
     def __init__(
         self,
-        coordinator: Any,
+        coordinator: RemoteCoordinator,
         spec: ModelSpec,
         settings: ModelSettings,
         open_store: Callable[[], Store],
@@ -83,7 +83,7 @@ class EmbedAndWrite:
                 flat = np.frombuffer(batch["pixels"][index].as_buffer(), dtype=np.uint8)
                 pixels[place] = flat.reshape(pixels.shape[1:])
             vectors[new] = self._load().encode_pixels(pixels)
-        self._coordinator.count.remote(STAGE_EMBED, len(new), time.perf_counter() - began)
+        self._coordinator.count(STAGE_EMBED, len(new), time.perf_counter() - began)
         return vectors
 
     async def _write(self, batch: pa.Table, vectors: Vectors) -> None:
@@ -93,7 +93,7 @@ class EmbedAndWrite:
         written = [i for i, outcome in enumerate(table["outcome"]) if outcome in {rows.EMBED, rows.REUSE}]
         replaced = [table["id"][i] for i in written if table["action"][i] == "updated"]
         if replaced:
-            await self._coordinator.retire.remote(replaced)
+            await self._coordinator.retire(replaced)
         # a moved point goes before it comes: an interruption in between costs one embedding, and leaves no stale one
         await store.delete(self._collection, [table["origin"][i] for i in written if table["origin"][i]])
         points = Batch(
@@ -102,7 +102,7 @@ class EmbedAndWrite:
             payloads=[json.loads(table["payload"][i]) for i in written],
         )
         await store.upsert(self._collection, points)
-        self._coordinator.count.remote(STAGE_WRITE, len(written), time.perf_counter() - began)
+        self._coordinator.count(STAGE_WRITE, len(written), time.perf_counter() - began)
 
     def _opened(self) -> Store:
         if self._store is None:  # within the event loop that will use it, as gRPC wants

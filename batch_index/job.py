@@ -17,9 +17,7 @@ from batch_index.plan import Plan, is_gone, make_plan
 from batch_index.plan_file import PlanFile
 from batch_index.quarantine import Quarantine
 from batch_index.report import IndexReport
-from batch_index.sources import open_source
-from batch_index.sources.reader import Reader
-from batch_index.sources.source import Source
+from batch_index.sources import Reader, Source, open_source
 from batch_index.target import Target
 from search_core import collections
 from search_core.errors import SourceError, StoreLockedError

@@ -13,6 +13,7 @@ import ray.data
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
 from ray.exceptions import RayError
 
+from batch_index.coordinator_client import RemoteCoordinator
 from batch_index.embed import EmbedAndWrite
 from batch_index.plan_source import PlanSource
 from batch_index.prepare import Prepare
@@ -35,7 +36,7 @@ LIGHT_PIXELS = 64 * 64
 class Job:
     """What the stages of a run have in common."""
 
-    coordinator: Any
+    coordinator: RemoteCoordinator
     spec: ModelSpec
     settings: Settings
     open_store: Callable[[], Store]

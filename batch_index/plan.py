@@ -17,8 +17,7 @@ from typing import TypeVar
 from batch_index.captions import Captions, Description
 from batch_index.plan_file import PlanFile, Task
 from batch_index.quarantine import Quarantine
-from batch_index.sources.reader import Reader
-from batch_index.sources.source import Source, SourceItem
+from batch_index.sources import Reader, Source, SourceItem
 from search_core.errors import SourceError
 from search_core.payload import image_payload
 from search_core.points import Payload, point_id

@@ -12,12 +12,12 @@ from datetime import datetime
 from typing import Any
 
 import pyarrow as pa
-import ray
 
 from batch_index import rows
 from batch_index.coordinator import Claim, InFlight, Known
+from batch_index.coordinator_client import RemoteCoordinator
 from batch_index.plan_file import Task
-from batch_index.sources.reader import Reader
+from batch_index.sources import Reader
 from search_core.errors import ImageError
 from search_core.image import decode_rgb
 from search_core.model import Preprocess
@@ -53,7 +53,7 @@ class Prepare:
 
     def __init__(
         self,
-        coordinator: Any,
+        coordinator: RemoteCoordinator,
         preprocess: Preprocess,
         source: SourceSettings,
         limits: ImageSettings,
@@ -67,11 +67,11 @@ class Prepare:
 
     def __call__(self, shard: int) -> Iterator[pa.Table]:
         """Prepares a shard, once the coordinator has room for it."""
-        tasks = ray.get(self._coordinator.shard.remote(shard))
+        tasks = self._coordinator.shard(shard)
         for start in range(0, len(tasks), self._batch_size):
             began = time.perf_counter()
             batch = self._batch(shard, tasks[start : start + self._batch_size])
-            self._coordinator.count.remote(STAGE, batch.num_rows, time.perf_counter() - began)
+            self._coordinator.count(STAGE, batch.num_rows, time.perf_counter() - began)
             yield batch
 
     def _batch(self, shard: int, given: Sequence[tuple[int, Task, bool]]) -> pa.Table:
@@ -101,7 +101,7 @@ class Prepare:
         if not tasks:
             return {}
         asked = [task.origin for task in tasks], [task.content_hash for task in tasks]
-        answers: list[Known | None] = ray.get(self._coordinator.known_as.remote(*asked))
+        answers = self._coordinator.known_as(*asked)
         return {task.uri: known for task, known in zip(tasks, answers, strict=True) if known is not None}
 
     def _read(self, shard: int, wanted: Sequence[tuple[int, Task, str]]) -> list[_Picture]:
@@ -112,7 +112,7 @@ class Prepare:
         claims: dict[int, Claim] = {}
         if whole:
             asked = [wanted[index][2] for index in whole], [hashes[index] for index in whole]
-            claims = dict(zip(whole, ray.get(self._coordinator.claim.remote(*asked)), strict=True))
+            claims = dict(zip(whole, self._coordinator.claim(*asked), strict=True))
         pictures = []
         for index, (row, task, id) in enumerate(wanted):
             data, digest, claim = read[index], hashes[index], claims.get(index)

@@ -4,16 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import ray
-from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 from tqdm import tqdm
 
 from batch_index import rows
-from batch_index.coordinator import Coordinator
+from batch_index.coordinator_client import RemoteCoordinator
 from batch_index.pipeline import Job, run_pipeline
 from batch_index.plan import Plan
 from batch_index.quarantine import Quarantine
@@ -22,9 +19,6 @@ from search_core.model import ModelSpec
 from search_core.points import Vectors
 from search_core.settings import Settings
 from search_core.store import Collection, Store
-
-CALLS_AT_ONCE = 1000
-"""Of the coordinator: most of them wait for room."""
 
 
 async def run_tasks(
@@ -43,7 +37,13 @@ async def run_tasks(
     over its vector. Needs a connected Ray; counts in `report` and notes in `quarantine` what comes out.
     """
     shards = plan.file.cut()
-    coordinator = _start(plan, settings, open_store, collection)
+    coordinator = RemoteCoordinator.start(
+        plan.file.path,
+        open_store,
+        collection.name,
+        fresh=collection.count == 0,
+        max_in_flight=settings.index.max_in_flight,
+    )
     job = Job(coordinator, spec, settings, open_store, collection.name, plan.to_embed, texts)
     outcome = _Outcome(quarantine, report)
     try:
@@ -53,11 +53,11 @@ async def run_tasks(
                     outcome.take(table)
                     bar.update(table.num_rows - len(outcome.deferred(table)))
                     _acknowledge(coordinator, table, outcome)
-                shards = ray.get(coordinator.second_pass.remote())
+                shards = coordinator.second_pass()
                 job = replace(job, to_embed=False, texts=())
     finally:
         quarantine.save()
-        ray.kill(coordinator)
+        coordinator.stop()
     return outcome.text_mean
 
 
@@ -94,23 +94,10 @@ class _Outcome:
                 setattr(self._report, action, getattr(self._report, action) + 1)
 
 
-def _acknowledge(coordinator: Any, table: pa.Table, outcome: _Outcome) -> None:
+def _acknowledge(coordinator: RemoteCoordinator, table: pa.Table, outcome: _Outcome) -> None:
     deferred = set(outcome.deferred(table))
     by_shard: dict[int, list[int]] = {}
     for shard, row in zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True):
         by_shard.setdefault(shard, []).append(row)
     for shard, done in by_shard.items():
-        coordinator.acknowledge.remote(shard, done, [row for row in done if row in deferred])
-
-
-def _start(plan: Plan, settings: Settings, open_store: Callable[[], Store], collection: Collection) -> Any:
-    """Starts the coordinator on this process's node, where the plan's file is."""
-    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor = ray.remote(num_cpus=0, max_restarts=0)(Coordinator)
-    return actor.options(scheduling_strategy=here, max_concurrency=CALLS_AT_ONCE).remote(
-        plan.file.path,
-        open_store,
-        collection.name,
-        fresh=collection.count == 0,
-        max_in_flight=settings.index.max_in_flight,
-    )
+        coordinator.acknowledge(shard, done, [row for row in done if row in deferred])

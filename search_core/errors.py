@@ -55,14 +55,34 @@ class QueryError(SearchError):
 
 
 class FetchError(QueryError):
-    """The picture behind a URL cannot be had."""
+    """The picture behind a URL cannot be had.
+
+    `reason` is one of an `ImageError`'s. `passing` says that another attempt may succeed, `retry_after_s` how long the
+    server asks to wait for it.
+    """
+
+    def __init__(
+        self,
+        message: str,
+        reason: str = "unreachable",
+        passing: bool = False,
+        retry_after_s: float | None = None,
+    ) -> None:
+        super().__init__(message, reason, passing, retry_after_s)
+        self.message = message
+        self.reason = reason
+        self.passing = passing
+        self.retry_after_s = retry_after_s
+
+    def __str__(self) -> str:
+        return self.message
 
 
 class ImageError(SearchError):
-    """Bytes that are no usable picture.
+    """Bytes that are no usable picture, or cannot be had.
 
     `reason` is one stable word for reports: empty, unreadable, truncated, too_many_bytes,
-    too_many_pixels, zero_size, missing.
+    too_many_pixels, zero_size, missing, unreachable, refused, wrong_size, wrong_md5.
     """
 
     def __init__(self, reason: str, message: str) -> None:

@@ -7,49 +7,41 @@ import io
 import os
 import threading
 from pathlib import Path
-from urllib.parse import unquote_to_bytes, urlsplit
 
 from PIL import Image
-from pyarrow import fs
 
+from search_core.addresses import file_uri as file_uri
+from search_core.addresses import is_remote as is_remote
+from search_core.addresses import local_path as local_path
+from search_core.addresses import split_inside
+from search_core.containers import read_inside
 from search_core.errors import ImageError, NotFoundError
 from search_core.image import decode_rgb
-from search_core.settings import ImageSettings
+from search_core.object_store import STORE_ERRORS, open_filesystem
+from search_core.settings import ImageSettings, SourceSettings
 
 THUMBNAIL_TYPE = "image/jpeg"
 THUMBNAIL_QUALITY = 85
 
 
-def is_remote(uri: str) -> bool:
-    """Whether browsers can fetch the picture from its source themselves."""
-    return urlsplit(uri).scheme in {"http", "https"}
-
-
-def local_path(uri: str) -> Path | None:
-    """The file behind a `file://` URI, or None for another kind."""
-    parts = urlsplit(uri)
-    return Path(os.fsdecode(unquote_to_bytes(parts.path))) if parts.scheme == "file" else None
-
-
-def file_uri(path: Path) -> str:
-    """The URI of a local file."""
-    return path.absolute().as_uri()
-
-
-def read_picture(uri: str) -> bytes:
-    """The bytes of an indexed picture, from a local file or an object store.
+def read_picture(uri: str, source: SourceSettings | None = None) -> bytes:
+    """The bytes of an indexed picture: a file, an object, a row of a table or a member of a tar.
 
     Raises:
         NotFoundError: it is not there any more, or cannot be read.
     """
+    settings = source or SourceSettings()
     try:
+        if split_inside(uri) is not None:
+            return read_inside(uri, settings)
         if path := local_path(uri):
             return path.read_bytes()
-        filesystem, inner = fs.FileSystem.from_uri(uri)
+        filesystem, inner = open_filesystem(uri, settings)
         with filesystem.open_input_file(inner) as file:
             return bytes(file.read())
-    except (OSError, ValueError) as error:
-        raise NotFoundError(f"the picture's file cannot be read: {uri} ({error})") from None
+    except (*STORE_ERRORS, ImageError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise NotFoundError(f"the picture's file cannot be read: {uri} ({line})") from None
 
 
 def make_thumbnail(data: bytes, limits: ImageSettings) -> bytes:
@@ -69,9 +61,10 @@ def make_thumbnail(data: bytes, limits: ImageSettings) -> bytes:
 class ThumbnailCache:
     """Thumbnails in a folder, made at first use; a changed picture has another name, so nothing goes stale."""
 
-    def __init__(self, folder: Path, limits: ImageSettings) -> None:
+    def __init__(self, folder: Path, limits: ImageSettings, source: SourceSettings | None = None) -> None:
         self._folder = folder
         self._limits = limits
+        self._source = source
 
     def get(self, uri: str, version: str) -> bytes:
         """The thumbnail of the picture at `uri`, whose content is of `version`.
@@ -79,7 +72,7 @@ class ThumbnailCache:
         Raises:
             NotFoundError: the picture is not there any more, or is no picture now.
         """
-        return self.find(uri, version) or self.make(uri, version, read_picture(uri))
+        return self.find(uri, version) or self.make(uri, version, read_picture(uri, self._source))
 
     def find(self, uri: str, version: str) -> bytes | None:
         """The thumbnail, if it was made before."""

@@ -78,7 +78,32 @@ class ImageSettings(Group):
 
 
 class SourceSettings(Group):
-    """What is indexed."""
+    """Where pictures come from. Credentials of object stores come from where AWS and Google keep them."""
+
+    image_column: str | None = Field(
+        None, description="Parquet column with the bytes of pictures; empty: found by type and name"
+    )
+    url_column: str | None = Field(
+        None,
+        description="Parquet column with URLs of pictures, used where none has bytes; empty: found by name",
+    )
+    caption_column: str | None = Field(
+        None, description="Parquet column, or key of a JSON member, with captions; empty: found by name"
+    )
+    url_concurrency: int = Field(32, ge=1, description="URLs that one reading task fetches at once")
+    url_concurrency_per_host: int = Field(4, ge=1, description="of these, at most so many from one host")
+    timeout_s: float = Field(30.0, gt=0, description="time limit of one attempt to fetch a URL or an object")
+    retries: int = Field(3, ge=0, description="further attempts after no answer, 429 or 5xx")
+    backoff_s: float = Field(
+        0.5, ge=0, description="wait before the first further attempt, doubled for each one after it"
+    )
+    max_backoff_s: float = Field(
+        60.0, ge=0, description="longest wait before an attempt, also where a server asks for more"
+    )
+    allow_private_urls: bool = Field(False, description="let URLs of sources point at non-public addresses")
+    s3_endpoint: str | None = Field(None, description="URL of an S3 server other than Amazon's")
+    s3_region: str | None = Field(None, description="region of the S3 buckets; empty: asked for")
+    anonymous: bool = Field(False, description="read S3 and Google buckets without credentials")
 
 
 class IndexSettings(Group):

@@ -82,8 +82,9 @@ class Library:
     ) -> None:
         self._limits = settings.image
         self._serve = settings.serve
+        self._source = settings.source
         self._media_root = settings.media_root.absolute()
-        self._thumbnails = ThumbnailCache(settings.store.path / "thumbnails", settings.image)
+        self._thumbnails = ThumbnailCache(settings.store.path / "thumbnails", settings.image, settings.source)
         self._encode_image = encode_image
         self._points = points
         self._busy = asyncio.Semaphore(THUMBNAILERS)
@@ -112,7 +113,7 @@ class Library:
             if not await asyncio.to_thread(path.is_file):
                 raise NotFoundError(f"the file of image {id} is not there any more")
             return Content(media_type, version, path=path)
-        return Content(media_type, version, data=await asyncio.to_thread(read_picture, uri))
+        return Content(media_type, version, data=await asyncio.to_thread(read_picture, uri, self._source))
 
     async def thumbnail(self, id: str) -> tuple[bytes, str]:
         """A small JPEG of the picture, and the version of its content.
@@ -176,7 +177,7 @@ class Library:
 
     async def _read(self, uri: str) -> bytes:
         if not is_remote(uri):
-            return await asyncio.to_thread(read_picture, uri)
+            return await asyncio.to_thread(read_picture, uri, self._source)
         try:
             return await fetch_image(
                 uri,

@@ -1,16 +1,8 @@
-"""What can be indexed."""
+"""Where pictures come from: files, objects, tables, tars and lists, listed without reading a picture."""
 
-from __future__ import annotations
+from batch_index.sources.files import PICTURE_SUFFIXES
+from batch_index.sources.open import open_source
+from batch_index.sources.reader import Reader
+from batch_index.sources.source import Source, SourceItem
 
-from batch_index.sources.local import LocalSource
-from batch_index.sources.source import Source
-from search_core.settings import SourceSettings
-
-
-def open_source(given: str, settings: SourceSettings) -> Source:
-    """The source that a user named.
-
-    Raises:
-        SourceError: nothing is there, or it cannot be read.
-    """
-    return LocalSource(given)
+__all__ = ["PICTURE_SUFFIXES", "Reader", "Source", "SourceItem", "open_source"]

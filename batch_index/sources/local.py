@@ -1,29 +1,22 @@
-"""What there is to index: folders, globs and single files, listed without opening a picture."""
+"""Local folders, globs and single files."""
 
 from __future__ import annotations
 
-import fnmatch
+import errno
 import glob
 import os
-from collections.abc import Iterator, Sequence
-from datetime import UTC, datetime
+from collections.abc import Iterator
 from pathlib import Path
 
-from batch_index.sources.source import SourceItem
+from batch_index.sources.files import GLOB_SIGNS, ListedFile, matches, suffix_of
 from search_core.errors import SourceError
 from search_core.pictures import file_uri, local_path
 
-PICTURE_SUFFIXES = frozenset(
-    {
-        ".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".jp2", ".j2k",
-        ".ppm", ".pgm", ".pnm", ".tga", ".ico", ".qoi",
-    }
-)  # fmt: skip
-GLOB_SIGNS = frozenset("*?[")
+NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
-class LocalSource:
-    """A folder (with all below it), a file, or a glob pattern."""
+class LocalFiles:
+    """A folder (with all below it), a file, or a glob pattern. A `Listing`."""
 
     def __init__(self, given: str) -> None:
         """Checks that it is there.
@@ -31,61 +24,93 @@ class LocalSource:
         Raises:
             SourceError: nothing is there, or it cannot be read.
         """
-        path = _upwards_resolved(Path(given).expanduser())
+        path = _upwards_resolved(local_path(given) or Path(given).expanduser())
         self.given = given
         self.pattern = path if GLOB_SIGNS & set(given) and not path.exists() else None
         self.root = path
-        if "://" in given:
-            raise SourceError(f"source {given}: only local folders, files and globs can be indexed yet")
+        self._unlisted: set[Path] = set()
+        self._is_folder = path.is_dir()  # as it was: one that vanishes must not look like an empty one
         if self.pattern is None and not path.exists():
             raise SourceError(f"source {given} does not exist")
-        if path.is_dir() and not os.access(path, os.R_OK | os.X_OK):
+        if self._is_folder and not os.access(path, os.R_OK | os.X_OK):
             raise SourceError(f"source {given} cannot be read: permission denied")
 
-    def items(self) -> Iterator[SourceItem]:
-        """The files, in order of their paths; hidden files and folders are left out."""
+    def suffixes(self) -> Iterator[str]:
+        """The endings of the files."""
+        return (suffix_of(path.name) for path in self._paths())
+
+    def is_single(self) -> bool:
+        """Whether it names one file."""
+        return self.pattern is None and not self._is_folder
+
+    def files(self, wanted: frozenset[str]) -> Iterator[ListedFile]:
+        """Regular files with such endings, in order of their paths.
+
+        Raises:
+            SourceError: the folder itself cannot be listed.
+        """
         for path in self._paths():
+            if not self.is_single() and suffix_of(path.name) not in wanted:
+                continue
             try:
                 status = path.stat()
             except OSError:
                 continue  # gone since it was listed, or a link to nowhere
             if path.is_file():
-                version = f"{status.st_size}:{status.st_mtime_ns}"
-                modified = datetime.fromtimestamp(status.st_mtime_ns / 1e9, tz=UTC)
-                yield SourceItem(file_uri(path), version, status.st_size, modified)
+                yield ListedFile(file_uri(path), status.st_size, status.st_mtime_ns)
 
     def covers(self, uri: str) -> bool:
-        """Whether a picture at `uri` would be listed here if its file existed."""
+        """Whether a file at `uri` is below the folder, matches the glob, or is the file."""
         path = local_path(uri)
         if path is None:
             return False
         if self.pattern is not None:
-            return _matches(path.parts, self.pattern.absolute().parts)
+            return matches(path.parts, self.pattern.absolute().parts)
         root = self.root.absolute()
         return path == root or root in path.parents
 
-    def is_gone(self, uri: str) -> bool:
-        """Whether there is no file any more."""
+    def exists(self, uri: str) -> bool | None:
+        """Whether the file is there; None below a folder that could not be listed or may not be entered."""
         path = local_path(uri)
+        if path is None or self._unlisted & set(path.parents):
+            return None
         try:
-            return path is not None and not path.exists()
-        except OSError:  # a folder that may not be read: who knows
+            path.stat()
+        except ValueError:
             return False
+        except OSError as error:
+            return False if error.errno in NOT_THERE else None
+        return True
 
-    def folder(self) -> Path | None:
-        """Where a captions file of this source would be."""
-        if self.pattern is not None or not self.root.is_dir():
+    def folder(self) -> Path:
+        """The folder, or the one that holds the file or the glob."""
+        if self.pattern is not None or not self._is_folder:
             return self.root.absolute().parent
         return self.root.absolute()
 
     def _paths(self) -> Iterator[Path]:
         if self.pattern is not None:
-            found = sorted(Path(match) for match in glob.iglob(str(self.pattern), recursive=True))  # noqa: PTH207 - absolute or relative alike
-            yield from (path for path in found if path.suffix.lower() in PICTURE_SUFFIXES)
-        elif self.root.is_dir():
-            yield from _walk(self.root)
+            # the names are held, since a glob has no order of its own
+            yield from map(Path, sorted(glob.iglob(str(self.pattern), recursive=True)))  # noqa: PTH207 - absolute or relative alike
+        elif self._is_folder:
+            yield from self._walk()
         else:
             yield self.root
+
+    def _walk(self) -> Iterator[Path]:
+        for parent, folders, names in os.walk(self.root, onerror=self._note):
+            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            for name in sorted(names):
+                if not name.startswith("."):
+                    yield Path(parent, name)
+
+    def _note(self, error: OSError) -> None:
+        """Remembers a folder that could not be listed: nothing below it may be taken for gone."""
+        folder = Path(str(error.filename))
+        if folder == self.root:
+            raise SourceError(f"source {self.given} cannot be read: {error.strerror or error}")
+        if error.errno not in NOT_THERE:
+            self._unlisted.add(folder.absolute())
 
 
 def _upwards_resolved(path: Path) -> Path:
@@ -95,23 +120,3 @@ def _upwards_resolved(path: Path) -> Path:
         return path
     known = len(parts) - parts[::-1].index("..")
     return Path(*parts[:known]).resolve().joinpath(*parts[known:])
-
-
-def _matches(parts: Sequence[str], pattern: Sequence[str]) -> bool:
-    """Whether `glob` would find a path; `Path.full_match` comes with Python 3.13, and finds hidden files too."""
-    if not pattern:
-        return not parts
-    if pattern[0] == "**":
-        deeper = bool(parts) and not parts[0].startswith(".") and _matches(parts[1:], pattern)
-        return deeper or _matches(parts, pattern[1:])
-    if not parts or (parts[0].startswith(".") and not pattern[0].startswith(".")):
-        return False
-    return fnmatch.fnmatchcase(parts[0], pattern[0]) and _matches(parts[1:], pattern[1:])
-
-
-def _walk(folder: Path) -> Iterator[Path]:
-    for parent, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        for name in sorted(names):
-            if not name.startswith(".") and Path(name).suffix.lower() in PICTURE_SUFFIXES:
-                yield Path(parent, name)

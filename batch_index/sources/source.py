@@ -1,4 +1,4 @@
-"""What a source of an index run is: a stream of pictures, listed without opening them."""
+"""What a source of pictures is, and what it says of each picture without reading it."""
 
 from __future__ import annotations
 
@@ -11,35 +11,55 @@ from typing import Any, Protocol
 
 @dataclass(frozen=True, slots=True)
 class SourceItem:
-    """One picture of a source. `size` is in bytes, 0 where it is not known without reading."""
+    """One thing that may be a picture.
+
+    ===========================  =======================================================
+    picture                      its `uri`
+    ===========================  =======================================================
+    local file                   `file:///folder/a.jpg`, percent-encoded
+    object                       `s3://bucket/key`, `gs://bucket/key`, the key as it is
+    row of a Parquet file        `<uri of the file>#<row group>.<row in the group>`
+    member of a tar              `<uri of the tar>#<name of the member>`
+    line of a list, URL column   the URL itself
+    ===========================  =======================================================
+    """
 
     uri: str
+    """Identity of the picture; the id of its point is made of it."""
     version: str
+    """Differs when the picture has changed: `size:mtime_ns` of the file, object or container; the MD5 that a list
+    states; empty for a bare URL."""
     size: int
+    """In bytes; 0 where it is not known without reading."""
     modified: datetime | None
     captions: tuple[str, ...] = ()
+    """Those that come with the source itself; sidecar files are read elsewhere."""
     columns: Mapping[str, Any] = field(default_factory=dict)
     expected: str = ""
-    """What a reader must verify."""
+    """For the reader only: what to verify and where to look, as `size=123;md5=<base64>` or `offset=512;size=123`."""
 
 
 class Source(Protocol):
-    """Something that can be listed."""
+    """Where pictures come from, as the user named it."""
 
     given: str
 
     def items(self) -> Iterator[SourceItem]:
-        """The pictures, as a stream.
+        """Everything there is, as it is found.
 
         Raises:
-            SourceError: the listing broke off.
+            SourceError: the listing breaks off; what was not listed must not be taken for gone.
         """
+        ...
 
     def covers(self, uri: str) -> bool:
         """Whether a picture at `uri` would be listed here if it existed."""
+        ...
 
     def is_gone(self, uri: str) -> bool:
-        """Whether a covered picture that was not listed is really not there; False where that cannot be known."""
+        """Whether a covered picture that `items` did not give is there no more; False where nobody can know."""
+        ...
 
     def folder(self) -> Path | None:
         """The local folder where a captions file of this source would be."""
+        ...

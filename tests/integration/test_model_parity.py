@@ -13,10 +13,10 @@ import numpy as np
 import open_clip
 import pytest
 import torch
+from batch_index.stages import Decode, Embed
 from open_clip.transform import image_transform
 from PIL import Image
 
-from batch_index.stages import Decode, Embed
 from search_core.clip import OpenClipEncoder, choose_precision
 from search_core.encoder import Encoder, load_encoder
 from search_core.errors import ModelError
@@ -177,7 +177,7 @@ def test_batch_and_query_give_the_same_vectors(encoder, tmp_path):
     """The same bytes through the stages of the pipeline and through the path of a query; large JPEGs too."""
     files = [*FILES, encoded(photo(1400, 900, 8), "JPEG", quality=92)]
     paths = [put(tmp_path, f"{number}.img", data) for number, data in enumerate(files)]
-    description = json.dumps({"mtime_ns": 0, "captions": [], "columns": {}})
+    description = json.dumps({"modified": None, "captions": [], "columns": {}})
     batch: dict[str, Any] = {
         "uri": np.array([file_uri(path) for path in paths], dtype=object),
         "version": np.array(["v"] * len(paths), dtype=object),

@@ -9,8 +9,10 @@ from pathlib import Path
 import pytest
 
 from batch_index.captions import Captions, Description
-from batch_index.sources import LocalSource
+from batch_index.sources import open_source
+from search_core.addresses import local_path
 from search_core.errors import UsageError
+from search_core.settings import SourceSettings
 from tests.fixtures.pictures import plain, put
 
 PNG = plain("red")
@@ -31,12 +33,12 @@ def lines(path: Path, *values: object) -> Path:
 
 def of(*given: str | Path, named: Path | None = None) -> dict[str, tuple[str, ...]]:
     """Captions of each file, by its path below the working folder."""
-    sources = [LocalSource(str(one)) for one in given]
+    sources = [open_source(str(one), SourceSettings()) for one in given]
     captions = Captions(sources, named)
     return {
-        str(file.path.absolute().relative_to(Path.cwd())): captions.of(file).captions
+        str(local_path(file.uri).relative_to(Path.cwd())): captions.of(file).captions
         for source in sources
-        for file in source.files()
+        for file in source.items()
     }
 
 
@@ -137,8 +139,8 @@ def test_other_fields_come_along_as_columns():
         Path("p/captions.jsonl"),
         {"image": "a.png", "captions": [], "licence": "CC0", "tags": ["x", {"y": 1}]},
     )
-    source = LocalSource("p")
-    (file,) = source.files()
+    source = open_source("p", SourceSettings())
+    (file,) = source.items()
     assert Captions([source], None).of(file) == Description((), {"licence": "CC0", "tags": ["x", {"y": 1}]})
 
 

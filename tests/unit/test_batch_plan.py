@@ -10,7 +10,9 @@ import numpy as np
 import pytest
 
 from batch_index.plan import Copy, Plan, batched
+from batch_index.sources import SourceItem
 from search_core.errors import SourceError
+from search_core.pictures import local_path
 from search_core.points import point_id
 from tests.fixtures.pictures import encoded, photo, plain, put, unique
 from tests.fixtures.shelf import Shelf
@@ -23,11 +25,17 @@ def shelf(tmp_path):
     shelf.close()
 
 
+def name_of(item: SourceItem) -> str:
+    path = local_path(item.uri)
+    assert path is not None
+    return path.name
+
+
 def told(plan: Plan) -> dict[str, list[str]]:
     """What is to be done, by file name: embed and copy with their action."""
     return {
-        "embed": sorted(f"{task.action} {task.file.path.name}" for task in plan.embed),
-        "copy": sorted(f"{copy.action} {copy.file.path.name}" for copy in plan.copy),
+        "embed": sorted(f"{task.action} {name_of(task.file)}" for task in plan.embed),
+        "copy": sorted(f"{copy.action} {name_of(copy.file)}" for copy in plan.copy),
     }
 
 

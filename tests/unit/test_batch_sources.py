@@ -7,9 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from batch_index.sources import LocalSource, list_files
+from batch_index.sources import Source, SourceItem, list_files, open_source
 from search_core.errors import SourceError
 from search_core.pictures import file_uri, local_path
+from search_core.settings import SourceSettings
 from tests.fixtures.pictures import plain, put
 
 PNG = plain("red")
@@ -32,8 +33,16 @@ def folder(tmp_path):
     return root
 
 
+def opened(given: str) -> Source:
+    return open_source(given, SourceSettings())
+
+
+def name_of(item: SourceItem) -> str:
+    return Path(local_path(item.uri) or "").name
+
+
 def names(*given: str | Path) -> list[str]:
-    return [file.path.name for file in list_files([LocalSource(str(one)) for one in given])]
+    return [name_of(file) for file in list_files([opened(str(one)) for one in given])]
 
 
 def test_a_folder_gives_its_pictures_at_any_depth(folder):
@@ -42,7 +51,7 @@ def test_a_folder_gives_its_pictures_at_any_depth(folder):
 
 def test_a_file_is_what_is_known_of_it_without_reading(folder):
     os.utime(folder / "b.jpg", ns=(0, 1_700_000_000_123_456_789))
-    file = next(file for file in LocalSource(str(folder)).files() if file.path.name == "b.jpg")
+    file = next(file for file in opened(str(folder)).items() if name_of(file) == "b.jpg")
     assert file.uri == file_uri(folder / "b.jpg")
     assert (file.size, file.version) == (len(PNG), f"{len(PNG)}:1700000000123456789")
     assert file.modified.isoformat() == "2023-11-14T22:13:20.123457+00:00"
@@ -71,7 +80,7 @@ def test_a_glob_gives_what_matches_and_is_a_picture(folder, pattern, found):
 
 def test_a_glob_may_be_relative(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    (file,) = LocalSource("*.jpg").files()
+    (file,) = opened("*.jpg").items()
     assert file.uri == file_uri(folder / "b.jpg")
 
 
@@ -108,9 +117,9 @@ def test_folders_and_pipes_with_picture_names_are_left_out(folder):
 def test_names_that_are_no_text_are_listed(tmp_path):
     odd = os.fsencode(tmp_path) + b"/caf\xe9.png"
     Path(os.fsdecode(odd)).write_bytes(PNG)
-    (file,) = LocalSource(str(tmp_path)).files()
+    (file,) = opened(str(tmp_path)).items()
     file.uri.encode("ascii")
-    assert local_path(file.uri) == file.path
+    assert os.fsencode(local_path(file.uri) or "") == odd
 
 
 def test_the_users_folder_may_be_written_as_a_tilde(folder, monkeypatch):
@@ -122,14 +131,16 @@ def test_the_users_folder_may_be_written_as_a_tilde(folder, monkeypatch):
     ("given", "says"),
     [
         ("nowhere", "source nowhere does not exist"),
-        ("s3://bucket/prefix", "only local folders, files and globs"),
-        ("https://example.com/a.jpg", "only local folders, files and globs"),
+        ("ftp://example.com/prefix", "only local files, s3:// and gs:// can be indexed"),
+        ("https://example.com/a.jpg", "write URLs into a list"),
+        ("s3://", "names no bucket"),
+        ("s3://*/a", "names no bucket"),
     ],
 )
 def test_a_source_that_is_not_there_is_an_error(given, says, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(SourceError, match=says):
-        LocalSource(given)
+        opened(given)
 
 
 def test_sources_without_any_picture_are_an_error(folder, tmp_path):
@@ -154,22 +165,22 @@ def test_sources_without_any_picture_are_an_error(folder, tmp_path):
 )
 def test_a_source_covers_what_it_would_list(folder, given, inside, outside):
     """What is covered and gone is deleted on request: so not one file more."""
-    source = LocalSource(str(folder / given))
+    source = opened(str(folder / given))
     assert [name for name in inside if not source.covers(file_uri(folder / name))] == []
     assert [name for name in outside if source.covers(file_uri(Path(os.path.normpath(folder / name))))] == []
 
 
 def test_other_kinds_of_address_are_never_covered(folder):
-    assert not LocalSource(str(folder)).covers("https://example.com/a.jpg")
-    assert not LocalSource(str(folder)).covers(f"s3:/{folder}/a.jpg")
+    assert not opened(str(folder)).covers("https://example.com/a.jpg")
+    assert not opened(str(folder)).covers(f"s3:/{folder}/a.jpg")
 
 
 def test_a_relative_source_covers_absolute_files(folder, monkeypatch):
     monkeypatch.chdir(folder)
-    assert LocalSource(".").covers(file_uri(folder / "x.jpg"))
-    assert LocalSource("*.jpg").covers(file_uri(folder / "x.jpg"))
-    assert not LocalSource("sub").covers(file_uri(folder / "x.jpg"))
-    assert LocalSource("../pictures").covers(file_uri(folder / "x.jpg"))
+    assert opened(".").covers(file_uri(folder / "x.jpg"))
+    assert opened("*.jpg").covers(file_uri(folder / "x.jpg"))
+    assert not opened("sub").covers(file_uri(folder / "x.jpg"))
+    assert opened("../pictures").covers(file_uri(folder / "x.jpg"))
 
 
 def test_upward_links_are_followed_as_the_system_does(folder, tmp_path):
@@ -182,9 +193,9 @@ def test_upward_links_are_followed_as_the_system_does(folder, tmp_path):
 def test_one_file_has_one_address_however_its_source_is_written(folder, monkeypatch):
     monkeypatch.chdir(folder / "sub")
     uris = [
-        sorted(file.uri for file in LocalSource(given).files())
+        sorted(file.uri for file in opened(given).items())
         for given in (str(folder), "..", "../../pictures/.")
     ]
     assert uris[0] == uris[1] == uris[2]
-    assert [file.uri for file in LocalSource("../*.jpg").files()] == [file_uri(folder / "b.jpg")]
-    assert LocalSource("../*.jpg").covers(file_uri(folder / "x.jpg"))
+    assert [file.uri for file in opened("../*.jpg").items()] == [file_uri(folder / "b.jpg")]
+    assert opened("../*.jpg").covers(file_uri(folder / "x.jpg"))

@@ -77,8 +77,10 @@ def test_the_command_line_starts_without_any_heavy_library():
 
 NEEDS = {  # the only modules that bring a heavy library along, and which
     "clip": {"torch"},
+    "containers": {"pyarrow"},
     "edge": {"qdrant_edge"},
     "edge_optimizer": {"qdrant_edge"},
+    "object_store": {"pyarrow"},
     "owner": {"ray", "qdrant_edge"},
     "pictures": {"pyarrow"},
     "qdrant": {"qdrant_client"},
