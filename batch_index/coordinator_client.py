@@ -53,8 +53,8 @@ class RemoteCoordinator:
         self._actor.count.remote(stage, pictures, seconds)
 
     def acknowledge(self, shard: int, rows: Sequence[int], deferred: Sequence[int]) -> None:
-        """See `Coordinator.acknowledge`; does not wait."""
-        self._actor.acknowledge.remote(shard, rows, deferred)
+        """See `Coordinator.acknowledge`."""
+        ray.get(self._actor.acknowledge.remote(shard, rows, deferred))
 
     def second_pass(self) -> int:
         """See `Coordinator.second_pass`."""

@@ -61,7 +61,7 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
     acknowledged = ray.data.read_datasource(
         PlanSource(prepare, shards),
         override_num_blocks=shards,
-        compute=TaskPoolStrategy(size=_preparers(job, cpus)),
+        compute=TaskPoolStrategy(size=min(shards, _preparers(job, cpus))),
         num_cpus=min(MAX_PREPARE_CPUS, cpus / 8),
     ).map_batches(
         EmbedAndWrite,

@@ -34,7 +34,11 @@ LEFTOVER_PORT_S = 10.0
 ANSWER_TIMEOUT_S = 30.0
 STATUS_POLL_S = 0.1
 LEAST_CPUS = 2
-QUIET = {"RAY_USAGE_STATS_ENABLED": "0", "GRADIO_ANALYTICS_ENABLED": "False"}
+QUIET = {
+    "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_BACKEND_LOG_LEVEL": "fatal",  # Ray's C++ notes on stderr are not for our users
+    "GRADIO_ANALYTICS_ENABLED": "False",
+}
 
 logger = logging.getLogger(__name__)
 
