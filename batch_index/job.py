@@ -73,7 +73,7 @@ class _Job:
         self._spec = spec
         self._alias = settings.store.collection
         self._target = Target(settings, within_server=request.within_server)
-        self._file = PlanFile(folder / "plan.db")
+        self._file = PlanFile(folder.absolute() / "plan.db")  # workers have another working folder
 
     async def run(self, sources: Sequence[Source], captions: Captions) -> IndexReport:
         """The whole run."""
