@@ -71,7 +71,7 @@ def _payload(copy: Copy, origin: Payload) -> Payload:
         width=origin["width"],
         height=origin["height"],
         format=origin["format"],
-        size_bytes=copy.file.size,
+        size_bytes=copy.file.size or origin["bytes"],
         content_hash=copy.content_hash,
         source_version=copy.file.version,
         modified=copy.file.modified,

@@ -176,7 +176,7 @@ def _described(before: Payload, file: SourceItem, description: Description) -> P
         width=before["width"],
         height=before["height"],
         format=before["format"],
-        size_bytes=file.size,
+        size_bytes=file.size or before["bytes"],  # a row's size is known by reading it only
         content_hash=before["content_hash"],
         source_version=file.version,
         modified=file.modified,
