@@ -21,14 +21,18 @@ from search_core.points import Payload, Point, Vectors
 from search_core.store import Store
 
 
+KNOWN_FIELDS = ("width", "height", "format", "bytes")
+
+
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a picture's bytes: their vector, float32 [dim], and how large the picture is."""
+    """What is known of a picture's bytes: their vector, float32 [dim], and the fields of the payload that follow."""
 
     vector: Vectors
     width: int
     height: int
     format: str
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,7 +159,7 @@ class Coordinator:
                 (
                     str(point.payload["content_hash"]),
                     point.vector.astype(np.float32).tobytes(),
-                    json.dumps({name: point.payload[name] for name in ("width", "height", "format")}),
+                    json.dumps({name: point.payload[name] for name in KNOWN_FIELDS}),
                 )
                 for point in points
                 if point.vector is not None
@@ -236,4 +240,4 @@ def _known(point: Point, digest: str) -> Known | None:
     payload: Payload = point.payload
     if point.vector is None or payload.get("content_hash") != digest:
         return None
-    return Known(point.vector, int(payload["width"]), int(payload["height"]), str(payload["format"]))
+    return Known(point.vector, **{name: payload[name] for name in KNOWN_FIELDS})

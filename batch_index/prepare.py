@@ -135,8 +135,7 @@ class Prepare:
         outcome = picture.outcome
         if picture.known is not None:
             known = picture.known
-            size = len(picture.data) or picture.task.size
-            payload = _payload(picture, known.width, known.height, known.format, size)
+            payload = _payload(picture, known.width, known.height, known.format, known.bytes)
         elif outcome == rows.EMBED:
             try:
                 image = decode_rgb(picture.data, self._limits, min_side=max(self._preprocess.size))

@@ -7,6 +7,8 @@ import os
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 
 from batch_index.plan import Copy, Plan, batched
@@ -73,6 +75,17 @@ def test_a_second_run_has_nothing_to_do(shelf):
     assert plan.is_empty
     assert plan.unchanged == 5
     assert_whole(plan, 5)
+
+
+def test_a_second_run_over_a_table_has_nothing_to_do(shelf):
+    """Though the sizes of its rows are unknown, and one of them is broken."""
+    path = shelf.root / "a.parquet"
+    pq.write_table(pa.table({"image": [unique(1), unique(2), b"broken"], "caption": ["a", "b", "c"]}), path)
+    assert len(shelf.index(path).embed) == 3
+    plan = shelf.plan(path, delete_missing=True)
+    assert plan.is_empty
+    assert (plan.unchanged, plan.quarantined) == (2, 1)
+    assert sorted(point.payload["caption"] for point in shelf.points().values()) == ["a", "b"]
 
 
 def test_a_second_run_has_nothing_to_do_whatever_columns_came_along(shelf):
