@@ -1,0 +1,131 @@
+"""Three real nodes, each shard on two of them: one is killed while a load and searches go on, and comes back."""
+
+from __future__ import annotations
+
+import asyncio
+import random
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from search_core.model import resolve_model
+from search_core.points import Batch, Vectors
+from search_core.qdrant import QdrantStore
+from search_core.settings import QdrantSettings
+from tests.fixtures.processes import until
+from tests.fixtures.qdrant_cluster import NODES, QdrantCluster, QdrantNode
+from tests.fixtures.stores import everything, points_of
+
+NAME = "images__test__20260101T000000000"
+SPEC = resolve_model("fake/64")
+SHARDS, REPLICAS = 6, 2
+BATCHES, BATCH, WRITERS = 120, 50, 4
+SAMPLES = 40
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[QdrantCluster]:
+    with QdrantCluster(tmp_path / "cluster") as cluster:
+        yield cluster
+
+
+class Load:
+    """Writers that share the batches; `acknowledged` are the numbers of those that the store has taken."""
+
+    def __init__(self, store: QdrantStore, batches: list[Batch]) -> None:
+        self.acknowledged: list[int] = []
+        self._store = store
+        self._batches = batches
+        self._waiting = iter(range(len(batches)))
+        self._reached: dict[int, asyncio.Event] = defaultdict(asyncio.Event)
+
+    async def run(self) -> None:
+        await asyncio.gather(*(self._writer() for _ in range(WRITERS)))
+
+    async def reached(self, count: int) -> None:
+        """Waits for so many acknowledged batches."""
+        await self._reached[count].wait()
+
+    async def _writer(self) -> None:
+        for number in self._waiting:
+            await self._store.upsert(NAME, self._batches[number])
+            self.acknowledged.append(number)
+            self._reached[len(self.acknowledged)].set()
+
+
+class Searches:
+    """One search after the other for as long as `during` runs; none may fail."""
+
+    def __init__(self, store: QdrantStore, vectors: Vectors) -> None:
+        self.done = 0
+        self._store = store
+        self._vectors = vectors
+
+    async def run(self, during: asyncio.Task[None]) -> None:
+        while not during.done():
+            vector = self._vectors[self.done % len(self._vectors)]
+            assert await self._store.query(NAME, vector, limit=10)
+            self.done += 1
+
+
+def states(node: QdrantNode) -> list[str]:
+    return [replica["state"] for replica in QdrantCluster.replicas(node, NAME)]
+
+
+async def test_a_node_that_dies_under_a_load_costs_no_acknowledged_point(cluster, tmp_path):
+    seed = random.SystemRandom().randrange(2**32)
+    print("seed", seed)
+    chance = random.Random(seed)
+    victim = cluster.nodes[chance.randrange(NODES)]
+    kill_after = chance.randrange(BATCHES // 6, BATCHES // 2)
+    settings = cluster.settings(
+        tmp_path,
+        first=victim,
+        timeout_s=10,
+        qdrant=QdrantSettings(shards=SHARDS, replicas=REPLICAS),
+    )
+    store = QdrantStore(settings)
+    await store.create(NAME, SPEC)
+    for node in cluster.nodes:
+        until(lambda node=node: states(node) == ["Active"] * SHARDS * REPLICAS)
+
+    batches = [
+        points_of(BATCH, first=number * BATCH, dim=SPEC.dim, seed=seed % 1000) for number in range(BATCHES)
+    ]
+    vectors = np.concatenate([batch.vectors for batch in batches])
+    ids = [id for batch in batches for id in batch.ids]
+    load, searches = Load(store, batches), Searches(store, vectors)
+    loading = asyncio.create_task(load.run())
+    searching = asyncio.create_task(searches.run(loading))
+    await load.reached(kill_after)
+    victim.kill()
+    searched = searches.done
+    await loading
+    await searching
+    assert searches.done > searched + 5
+    assert sorted(load.acknowledged) == list(range(BATCHES))
+
+    assert await store.count(NAME) == len(ids)
+    assert {point.id for point in await everything(store, NAME)} == set(ids)
+    for row in chance.sample(range(len(ids)), SAMPLES):
+        best = (await store.query(NAME, vectors[row], limit=1, exact=True))[0]
+        assert best.id == ids[row]
+        assert best.score == pytest.approx(1, abs=1e-4)
+
+    victim.start()
+    await asyncio.to_thread(until, victim.is_ready)
+    for node in cluster.nodes:
+        await asyncio.to_thread(until, lambda node=node: states(node) == ["Active"] * SHARDS * REPLICAS)
+    counts = defaultdict(list)
+    for node in cluster.nodes:
+        for shard in node.ask(f"/collections/{NAME}/cluster")["local_shards"]:
+            counts[shard["shard_id"]].append(shard["points_count"])
+    assert len(counts) == SHARDS
+    assert all(len(of) == REPLICAS and len(set(of)) == 1 for of in counts.values()), dict(counts)
+    assert sum(of[0] for of in counts.values()) == len(ids)
+    for node in cluster.nodes:
+        assert node.ask(f"/collections/{NAME}/points/count", {"exact": True}, "POST")["count"] == len(ids)
+    await store.close()
