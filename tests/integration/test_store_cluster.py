@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from search_core.model import resolve_model
-from search_core.points import Batch, Vectors
+from search_core.points import Batch
 from search_core.qdrant import QdrantStore
 from search_core.settings import QdrantSettings
 from tests.fixtures.processes import until
@@ -57,17 +57,22 @@ class Load:
 
 
 class Searches:
-    """One search after the other for as long as `during` runs; none may fail."""
+    """One search after the other for as long as the load runs: what has been acknowledged is found."""
 
-    def __init__(self, store: QdrantStore, vectors: Vectors) -> None:
+    def __init__(self, store: QdrantStore, batches: list[Batch], load: Load, chance: random.Random) -> None:
         self.done = 0
         self._store = store
-        self._vectors = vectors
+        self._batches = batches
+        self._load = load
+        self._chance = chance
 
-    async def run(self, during: asyncio.Task[None]) -> None:
-        while not during.done():
-            vector = self._vectors[self.done % len(self._vectors)]
-            assert await self._store.query(NAME, vector, limit=10)
+    async def run(self) -> None:
+        await self._load.reached(1)
+        while len(self._load.acknowledged) < len(self._batches):
+            batch = self._batches[self._chance.choice(self._load.acknowledged)]
+            row = self._chance.randrange(BATCH)
+            hits = await self._store.query(NAME, batch.vectors[row], limit=10)
+            assert hits[0].id == batch.ids[row]
             self.done += 1
 
 
@@ -75,9 +80,12 @@ def states(node: QdrantNode) -> list[str]:
     return [replica["state"] for replica in QdrantCluster.replicas(node, NAME)]
 
 
-async def test_a_node_that_dies_under_a_load_costs_no_acknowledged_point(cluster, tmp_path):
+@pytest.mark.parametrize("write_consistency", [1, 2])
+async def test_a_node_that_dies_under_a_load_costs_no_acknowledged_point(
+    cluster, tmp_path, write_consistency
+):
     seed = random.SystemRandom().randrange(2**32)
-    print("seed", seed)
+    print(f"seed {seed}")  # noqa: T201 - shown where the test fails
     chance = random.Random(seed)
     victim = cluster.nodes[chance.randrange(NODES)]
     kill_after = chance.randrange(BATCHES // 6, BATCHES // 2)
@@ -85,7 +93,7 @@ async def test_a_node_that_dies_under_a_load_costs_no_acknowledged_point(cluster
         tmp_path,
         first=victim,
         timeout_s=10,
-        qdrant=QdrantSettings(shards=SHARDS, replicas=REPLICAS),
+        qdrant=QdrantSettings(shards=SHARDS, replicas=REPLICAS, write_consistency=write_consistency),
     )
     store = QdrantStore(settings)
     await store.create(NAME, SPEC)
@@ -97,14 +105,13 @@ async def test_a_node_that_dies_under_a_load_costs_no_acknowledged_point(cluster
     ]
     vectors = np.concatenate([batch.vectors for batch in batches])
     ids = [id for batch in batches for id in batch.ids]
-    load, searches = Load(store, batches), Searches(store, vectors)
-    loading = asyncio.create_task(load.run())
-    searching = asyncio.create_task(searches.run(loading))
+    load = Load(store, batches)
+    searches = Searches(store, batches, load, chance)
+    running = asyncio.gather(load.run(), searches.run())
     await load.reached(kill_after)
     victim.kill()
     searched = searches.done
-    await loading
-    await searching
+    await running
     assert searches.done > searched + 5
     assert sorted(load.acknowledged) == list(range(BATCHES))
 
