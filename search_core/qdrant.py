@@ -12,7 +12,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, cast
 
 import numpy as np
-from qdrant_client import models
+from qdrant_client import AsyncQdrantClient, models
 
 from search_core.errors import NotFoundError, StoreError
 from search_core.filters import AnyOf, Condition, Filter
@@ -56,10 +56,14 @@ class QdrantStore:
 
     async def create(self, name: str, spec: ModelSpec) -> None:
         """Makes an empty collection, stamped with the model, or completes one whose making was interrupted."""
-        if not await self._call(lambda client: client.collection_exists(name)):
-            options = creation(self._settings, spec.dim)
-            metadata = new_metadata(spec)
-            await self._call(lambda client: client.create_collection(name, metadata=metadata, **options))
+        options = creation(self._settings, spec.dim)
+        metadata = new_metadata(spec)
+
+        async def make(client: AsyncQdrantClient) -> None:
+            if not await client.collection_exists(name):  # asked each time: a first try may have been cut off
+                await client.create_collection(name, metadata=metadata, **options)
+
+        await self._call(make)
         if self._nodes.in_memory:
             return  # payload indexes have no effect there, and warn
         for key, kind in payload_indexes(self._settings).items():

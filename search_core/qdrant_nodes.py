@@ -16,8 +16,8 @@ from search_core.errors import NotFoundError, StoreError, StoreUnavailableError
 from search_core.settings import StoreSettings
 
 IN_MEMORY = ":memory:"
-ROUNDS = 5
-"""How often every node is tried: a cluster that has lost one takes a second or two to agree on it."""
+ROUNDS = 4
+"""How often every node is tried: long enough for one reconnection, short enough for a person who waits."""
 FIRST_PAUSE_S = 0.25
 RECONNECT_MS = 1_000
 """gRPC's own pause before it tries an unreachable address again would grow to two minutes."""
