@@ -2,7 +2,8 @@
 
 `python -m benchmarks.qdrant_sink`: the same Ray Data blocks of random vectors go through `ray_qdrant.write_qdrant`
 (gRPC) and through actors that call `QdrantStore.upsert`, each into a collection made by the store, with its payload
-indexes and with indexing off. The time is that of the whole dataset, actors' start included. Needs the test programs
+indexes and with indexing off. The time is that of the whole dataset, workers' start included. Then the same batches
+go straight through one store, without Ray, by one task and by two. Needs the test programs
 (`python -m tools.programs`).
 """
 
@@ -15,10 +16,10 @@ import json
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pyarrow as pa
 import ray
 import ray.data
@@ -31,11 +32,12 @@ from search_core.points import Batch, point_id
 from search_core.qdrant import QdrantStore
 from search_core.settings import StoreSettings
 from tests.fixtures.qdrant_server import QdrantServer
-from tests.fixtures.stores import payload_of, unit_vectors
+from tests.fixtures.stores import payload_of, points_of, unit_vectors
 
 ROWS_PER_BLOCK = 4096
 WRITERS = (1, 2)
 BATCH_SIZES = (64, 256, 1024)
+WAYS = ("ray-qdrant", "store", "store without Ray")
 
 
 class OwnWriter:
@@ -49,7 +51,7 @@ class OwnWriter:
     def __call__(self, table: pa.Table) -> pa.Table:
         """Writes columns `id`, `vector` and the payload's; gives how many there were."""
         columns = table.drop_columns(["id", "vector"])
-        vectors = np.stack(table.column("vector").to_numpy()).astype(np.float32)
+        vectors = table.column("vector").combine_chunks().flatten().to_numpy().reshape(table.num_rows, -1)
         batch = Batch(table.column("id").to_pylist(), vectors, columns.to_pylist())
         self._runner.run(self._store.upsert(self._collection, batch))
         return pa.table({"written": [table.num_rows]})
@@ -94,7 +96,20 @@ def write_by_store(
         batch_size=size,
         compute=ActorPoolStrategy(size=writers),
         num_cpus=0.5,
-    ).sum("written")
+    ).materialize()
+
+
+async def write_directly(settings: StoreSettings, collection: str, batches: list[Batch], tasks: int) -> None:
+    """One store in this process, so many upserts in flight."""
+    store = QdrantStore(settings)
+    waiting = iter(batches)
+
+    async def writer() -> None:
+        for batch in waiting:
+            await store.upsert(collection, batch)
+
+    await asyncio.gather(*(writer() for _ in range(tasks)))
+    await store.close()
 
 
 async def prepared(settings: StoreSettings, collection: str, dim: int) -> None:
@@ -104,18 +119,23 @@ async def prepared(settings: StoreSettings, collection: str, dim: int) -> None:
     await store.close()
 
 
-def measure(server: QdrantServer, folder: Path, points: int, dim: int) -> list[dict[str, Any]]:
+def measure(
+    server: QdrantServer, folder: Path, points: int, dim: int, sizes: Sequence[int]
+) -> list[dict[str, Any]]:
     """Points a second of both, for each number of writers and batch size."""
     settings = server.settings(folder)
-    tables = blocks(points, dim)
-    data = ray.data.from_arrow(tables).materialize()
+    data = ray.data.from_arrow(blocks(points, dim)).materialize()
+    whole = points_of(points, dim=dim)
     results = []
-    for writers, size, way in itertools.product(WRITERS, BATCH_SIZES, ("ray-qdrant", "store")):
+    for writers, size, way in itertools.product(WRITERS, sizes, WAYS):
         collection = "measured"
         server.clear()
         asyncio.run(prepared(settings, collection, dim))
+        batches = [_slice(whole, first, size) for first in range(0, points, size)]
         started = time.perf_counter()
-        if way == "store":
+        if way == "store without Ray":
+            asyncio.run(write_directly(settings, collection, batches, writers))
+        elif way == "store":
             write_by_store(data, settings, collection, writers, size)
         else:
             write_by_sink(data, server, collection, writers, size)
@@ -135,17 +155,23 @@ def measure(server: QdrantServer, folder: Path, points: int, dim: int) -> list[d
     return results
 
 
+def _slice(whole: Batch, first: int, size: int) -> Batch:
+    rows = slice(first, first + size)
+    return Batch(whole.ids[rows], whole.vectors[rows], whole.payloads[rows])
+
+
 def main() -> None:
     """Measures and prints JSON."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--points", type=int, default=100_000)
     parser.add_argument("--dim", type=int, default=512)
+    parser.add_argument("--batch-size", type=int, nargs="*", default=BATCH_SIZES)
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder, QdrantServer(Path(folder) / "server") as server:
         ray.init(num_cpus=2, include_dashboard=False, log_to_driver=False, logging_level="ERROR")
         DataContext.get_current().enable_progress_bars = False
         try:
-            results = measure(server, Path(folder), arguments.points, arguments.dim)
+            results = measure(server, Path(folder), arguments.points, arguments.dim, arguments.batch_size)
         finally:
             ray.shutdown()
     json.dump(

@@ -22,7 +22,8 @@ FIRST_PAUSE_S = 0.25
 RECONNECT_MS = 1_000
 """gRPC's own pause before it tries an unreachable address again would grow to two minutes."""
 UNREACHABLE = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "503"}
-TRY_AGAIN = "Please retry"  # a write that not every replica got: one of them has just gone
+REPLICA_GONE = ("failed to apply operation", "status: Unavailable", "Please retry")
+"""In errors of a node that answers: another, which it needed, has just gone, and the cluster is about to notice."""
 
 T = TypeVar("T")
 Ask = Callable[[AsyncQdrantClient], Awaitable[T]]
@@ -126,6 +127,6 @@ def _error(url: str, missing: bool, code: str, details: str | None) -> StoreErro
     text = (details or "").splitlines()[0] if details else code
     if missing:
         return NotFoundError(f"Qdrant: {text}")
-    if code in UNREACHABLE or TRY_AGAIN in text:
+    if code in UNREACHABLE or any(sign in text for sign in REPLICA_GONE):
         return StoreUnavailableError(f"the Qdrant server at {url} does not answer: {text}")
     return StoreError(f"the Qdrant server at {url} refuses: {text}")
