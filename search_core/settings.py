@@ -51,7 +51,10 @@ class QdrantSettings(Group):
     shards: int = Field(0, ge=0, description="shards of a new collection; 0 takes one for each node")
     replicas: int = Field(1, ge=1, description="nodes that hold each shard")
     write_consistency: int = Field(
-        1, ge=1, description="replicas that must have a write before it is acknowledged"
+        1,
+        ge=1,
+        description="replicas that must have a write before it counts; with as many as `replicas`, "
+        "none does while a node is away",
     )
     vectors_on_disk: bool = Field(
         False, description="read vectors from disk instead of keeping them in memory"
