@@ -1,102 +1,88 @@
-"""A Qdrant server as the store, over gRPC; or the client's in-memory imitation of one, for tests."""
+"""A Qdrant server as the store, over gRPC; or the client's in-memory imitation of one, for tests.
+
+A new collection is made with its indexing switched off (threshold 0), which loads fastest; `optimize` switches it on,
+and from then on the server keeps the HNSW index up by itself. So the collection itself tells whether that is done.
+"""
 
 from __future__ import annotations
 
 import asyncio
-import logging
-from collections.abc import Awaitable, Mapping, Sequence
-from typing import Any, TypeVar, cast
-from urllib.parse import urlsplit
+import time
+from collections.abc import Mapping, Sequence
+from typing import Any, cast
 
-import grpc
 import numpy as np
 from qdrant_client import AsyncQdrantClient, models
-from qdrant_client.http.exceptions import ResponseHandlingException, UnexpectedResponse
 
-from search_core.errors import NotFoundError, StoreError, StoreUnavailableError
+from search_core.errors import NotFoundError, StoreError
 from search_core.filters import AnyOf, Condition, Filter
 from search_core.model import ModelSpec
 from search_core.pages import ordered_page
-from search_core.points import INTEGER_FIELDS, KEYWORD_FIELDS, Batch, Hit, Payload, Point, Vectors
+from search_core.points import KEYWORD_FIELDS, Batch, Hit, Payload, Point, Vectors
+from search_core.qdrant_config import creation, payload_indexes, search_params
+from search_core.qdrant_nodes import QdrantNodes
+from search_core.qdrant_points import upsert_request
 from search_core.settings import StoreSettings
 from search_core.store import Collection, new_metadata
 
-HNSW_M = 16
-HNSW_EF_CONSTRUCT = 128
 INDEXING_THRESHOLD_KB = 10_000
+"""Segments with fewer kilobytes of vectors are scanned: no graph is faster there."""
+BYTES_A_NUMBER = 4
 OPTIMIZE_POLL_S = 0.25
-IN_MEMORY = ":memory:"
-
-T = TypeVar("T")
-logger = logging.getLogger(__name__)
+SETTLE_S = 15.0
+"""How long a server may say that it is done while vectors are still outside: each node hears of a change by itself."""
 
 
 class QdrantStore:
     """`search_core.store.Store` on a Qdrant server. One event loop each, as the gRPC channel is bound to it."""
 
     def __init__(self, settings: StoreSettings) -> None:
-        self._url = settings.qdrant_url or ""
-        self._in_memory = self._url == IN_MEMORY
-        if self._in_memory:
-            self._client = AsyncQdrantClient(location=IN_MEMORY)
-            return
-        if urlsplit(self._url).scheme not in {"http", "https"}:
-            raise StoreError(f"Qdrant URL {self._url!r}: give one such as http://127.0.0.1:6333")
-        self._client = AsyncQdrantClient(
-            url=self._url,
-            api_key=settings.qdrant_api_key,
-            prefer_grpc=True,
-            grpc_port=settings.qdrant_grpc_port,
-            timeout=int(max(1, settings.timeout_s)),
-            check_compatibility=False,
-        )
+        self._settings = settings.qdrant
+        self._timeout_s = settings.timeout_s
+        self._nodes = QdrantNodes(settings)
+        self._call = self._nodes.call
 
     async def collections(self) -> list[Collection]:
         """All collections that this project made, oldest first."""
-        answer = await self._call(self._client.get_collections())
+        answer = await self._call(lambda client: client.get_collections())
         found = [await self.describe(item.name) for item in answer.collections]
         ours = [collection for collection in found if "fingerprint" in collection.metadata]
         return sorted(ours, key=lambda collection: collection.name.rsplit("__", 1)[-1])
 
     async def describe(self, name: str) -> Collection:
         """One collection as it is now."""
-        info = await self._call(self._client.get_collection(name))
-        count = await self._call(self._client.count(name, exact=True))
-        return Collection(name, count.count, dict(info.config.metadata or {}))
+        info = await self._info(name)
+        return Collection(name, await self.count(name), dict(info.config.metadata or {}))
 
     async def create(self, name: str, spec: ModelSpec) -> None:
         """Makes an empty collection, stamped with the model, or completes one whose making was interrupted."""
-        if not await self._call(self._client.collection_exists(name)):
-            await self._call(
-                self._client.create_collection(
-                    name,
-                    vectors_config=models.VectorParams(size=spec.dim, distance=models.Distance.COSINE),
-                    hnsw_config=models.HnswConfigDiff(m=HNSW_M, ef_construct=HNSW_EF_CONSTRUCT),
-                    optimizers_config=models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB),
-                    metadata=new_metadata(spec),
-                )
-            )
-        if self._in_memory:
+        options = creation(self._settings, spec.dim)
+        metadata = new_metadata(spec)
+
+        async def make(client: AsyncQdrantClient) -> None:
+            if not await client.collection_exists(name):  # asked each time: a first try may have been cut off
+                await client.create_collection(name, metadata=metadata, **options)
+
+        await self._call(make)
+        if self._nodes.in_memory:
             return  # payload indexes have no effect there, and warn
-        for key in KEYWORD_FIELDS:
-            await self._index(name, key, models.PayloadSchemaType.KEYWORD)
-        for key in INTEGER_FIELDS:
-            await self._index(name, key, models.PayloadSchemaType.INTEGER)
+        for key, kind in payload_indexes(self._settings).items():
+            await self._index(name, key, kind)
 
     async def annotate(self, name: str, values: Mapping[str, Any]) -> None:
         """Merges JSON values into the collection's metadata."""
-        info = await self._call(self._client.get_collection(name))
+        info = await self._info(name)
         merged = {**(info.config.metadata or {}), **values}
-        await self._call(self._client.update_collection(name, metadata=merged))
+        await self._call(lambda client: client.update_collection(name, metadata=merged))
 
     async def drop(self, name: str) -> None:
         """Deletes a collection and its points."""
-        await self._call(self._client.get_collection(name))
-        await self._call(self._client.delete_collection(name))
+        await self._info(name)
+        await self._call(lambda client: client.delete_collection(name))
 
     async def aliases(self) -> dict[str, str]:
         """Each alias and the collection that it names."""
-        answer = await self._call(self._client.get_aliases())
+        answer = await self._call(lambda client: client.get_aliases())
         return {alias.alias_name: alias.collection_name for alias in answer.aliases}
 
     async def publish(self, alias: str, name: str) -> None:
@@ -106,23 +92,28 @@ class QdrantStore:
             operations.append(models.DeleteAliasOperation(delete_alias=models.DeleteAlias(alias_name=alias)))
         create = models.CreateAlias(collection_name=name, alias_name=alias)
         operations.append(models.CreateAliasOperation(create_alias=create))
-        await self._call(self._client.update_collection_aliases(operations))
+        await self._call(lambda client: client.update_collection_aliases(operations))
 
     async def upsert(self, name: str, batch: Batch) -> None:
         """Writes points and waits until they are applied."""
         if not len(batch.ids):
             return
-        points = models.Batch(
-            ids=list(batch.ids),
-            vectors=batch.vectors.tolist(),
-            payloads=[dict(one) for one in batch.payloads],
-        )
-        await self._call(self._client.upsert(name, points, wait=True))
+        if self._nodes.in_memory:
+            points = models.Batch(
+                ids=list(batch.ids),
+                vectors=batch.vectors.tolist(),
+                payloads=[dict(one) for one in batch.payloads],
+            )
+            await self._call(lambda client: client.upsert(name, points))
+            return
+        request = upsert_request(name, batch)
+        await self._call(lambda client: client.grpc_points.Upsert(request, timeout=self._timeout_s))
 
     async def delete(self, name: str, ids: Sequence[str]) -> None:
         """Deletes points; ids that are not there are no error."""
         if ids:
-            await self._call(self._client.delete(name, models.PointIdsList(points=list(ids)), wait=True))
+            points = models.PointIdsList(points=list(ids))
+            await self._call(lambda client: client.delete(name, points, wait=True))
 
     async def query(
         self,
@@ -137,16 +128,17 @@ class QdrantStore:
         with_vectors: bool = False,
     ) -> list[Hit]:
         """The nearest points by cosine, best first, equal scores by id."""
+        params = None if self._nodes.in_memory else search_params(self._settings, exact=exact)
 
         async def search(count: int, start: int) -> list[Hit]:
             answer = await self._call(
-                self._client.query_points(
+                lambda client: client.query_points(
                     name,
                     query=vector.tolist(),
                     limit=count,
                     offset=start,
                     query_filter=_filter(where),
-                    search_params=models.SearchParams(exact=True) if exact and not self._in_memory else None,
+                    search_params=params,
                     score_threshold=min_score,
                     with_payload=True,
                     with_vectors=with_vectors,
@@ -161,7 +153,7 @@ class QdrantStore:
         if not ids:
             return []
         records = await self._call(
-            self._client.retrieve(name, list(ids), with_payload=True, with_vectors=with_vectors)
+            lambda client: client.retrieve(name, list(ids), with_payload=True, with_vectors=with_vectors)
         )
         return [_point(record.id, record.payload, record.vector) for record in records]
 
@@ -177,7 +169,7 @@ class QdrantStore:
     ) -> tuple[list[Point], str | None]:
         """A page of points in order of id, and where the next page starts."""
         records, following = await self._call(
-            self._client.scroll(
+            lambda client: client.scroll(
                 name,
                 offset=after,
                 limit=limit,
@@ -191,69 +183,75 @@ class QdrantStore:
 
     async def count(self, name: str, where: Filter = ()) -> int:
         """How many points match, exactly."""
-        answer = await self._call(self._client.count(name, count_filter=_filter(where), exact=True))
+        answer = await self._call(lambda client: client.count(name, count_filter=_filter(where), exact=True))
         return answer.count
 
     async def facet(self, name: str, key: str, *, where: Filter = (), limit: int = 20) -> dict[str, int]:
         """The commonest values of a keyword field and how many points have them."""
-        if key not in KEYWORD_FIELDS:
-            raise NotFoundError(f"no facet {key!r}: the collection has {', '.join(KEYWORD_FIELDS)}")
+        known = [
+            *KEYWORD_FIELDS,
+            *(key for key, kind in self._settings.index_kinds.items() if kind == "keyword"),
+        ]
+        if key not in known:
+            raise NotFoundError(f"no facet {key!r}: the collection has {', '.join(known)}")
         answer = await self._call(
-            self._client.facet(name, key, facet_filter=_filter(where), limit=limit, exact=True)
+            lambda client: client.facet(name, key, facet_filter=_filter(where), limit=limit, exact=True)
         )
         return {str(hit.value): hit.count for hit in answer.hits}
 
     async def unindexed(self, name: str) -> int:
         """How many vectors are outside the HNSW index."""
-        info = await self._call(self._client.get_collection(name))
-        return max(0, (info.points_count or 0) - (info.indexed_vectors_count or 0))
+        return _outside(await self._info(name))
 
     async def optimize(self, name: str) -> None:
-        """Waits until the server's own optimizers have nothing left to do."""
+        """Switches indexing on and waits until every vector is in HNSW, but for those of small segments.
+
+        Raises:
+            StoreError: the server's optimizer failed, or says it has done while vectors are outside.
+        """
+        switched_on = models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB)
+        await self._info(name)
+        if self._nodes.in_memory:
+            return  # it has no index
+        await self._call(lambda client: client.update_collection(name, optimizers_config=switched_on))
+        settled = time.monotonic()
         while True:
-            info = await self._call(self._client.get_collection(name))
+            info = await self._info(name)
+            outside, by_design = _outside(info), _in_small_segments(info)
             if info.status == models.CollectionStatus.RED:
                 raise StoreError(
                     f"collection {name}: the server's optimizer failed ({info.optimizer_status})"
                 )
-            if info.status != models.CollectionStatus.YELLOW:
+            if info.status == models.CollectionStatus.YELLOW:
+                settled = time.monotonic()
+            elif info.status == models.CollectionStatus.GREEN and outside <= by_design:
                 return
+            elif time.monotonic() - settled > SETTLE_S:
+                raise StoreError(
+                    f"collection {name}: the server has stopped indexing with {outside} vectors outside HNSW"
+                )
             await asyncio.sleep(OPTIMIZE_POLL_S)
 
     async def close(self) -> None:
-        """Closes the channel."""
-        await self._client.close()
+        """Closes the channels."""
+        await self._nodes.close()
+
+    async def _info(self, name: str) -> models.CollectionInfo:
+        return await self._call(lambda client: client.get_collection(name))
 
     async def _index(self, name: str, key: str, kind: models.PayloadSchemaType) -> None:
-        await self._call(self._client.create_payload_index(name, key, field_schema=kind, wait=True))
+        await self._call(lambda client: client.create_payload_index(name, key, field_schema=kind, wait=True))
 
-    async def _call(self, call: Awaitable[T]) -> T:
-        """Awaits one client call and turns what it raises into this project's errors."""
-        try:
-            return await call
-        except grpc.aio.AioRpcError as error:
-            raise self._error(
-                error.code() == grpc.StatusCode.NOT_FOUND, error.code().name, error.details()
-            ) from None
-        except UnexpectedResponse as error:
-            raise self._error(error.status_code == 404, str(error.status_code), error.reason_phrase) from None
-        except (ResponseHandlingException, OSError) as error:
-            raise StoreUnavailableError(
-                f"the Qdrant server at {self._url} does not answer: {error}"
-            ) from None
-        except ValueError as error:  # of the client, before it has asked the server, or in memory
-            line = (str(error).splitlines() or ["ValueError"])[0]
-            raise (
-                NotFoundError(f"Qdrant: {line}") if "not found" in line else StoreError(f"Qdrant: {line}")
-            ) from None
 
-    def _error(self, missing: bool, code: str, details: str | None) -> StoreError | NotFoundError:
-        text = (details or "").splitlines()[0] if details else code
-        if missing:
-            return NotFoundError(f"Qdrant: {text}")
-        if code in {"UNAVAILABLE", "DEADLINE_EXCEEDED", "503"}:
-            return StoreUnavailableError(f"the Qdrant server at {self._url} does not answer: {text}")
-        return StoreError(f"the Qdrant server at {self._url} refuses: {text}")
+def _outside(info: models.CollectionInfo) -> int:
+    return max(0, (info.points_count or 0) - (info.indexed_vectors_count or 0))
+
+
+def _in_small_segments(info: models.CollectionInfo) -> int:
+    """The most vectors that may be in segments too small to be indexed."""
+    vectors = cast(models.VectorParams, info.config.params.vectors)
+    threshold_kb = info.config.optimizer_config.indexing_threshold or 0
+    return info.segments_count * threshold_kb * 1024 // (vectors.size * BYTES_A_NUMBER)
 
 
 def _filter(where: Filter) -> models.Filter | None:

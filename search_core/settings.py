@@ -1,6 +1,7 @@
 """All settings, nested by subject, read once from the environment and a YAML file and then passed as values.
 
-Environment variables are `IMAGE_SEARCH_` + group + `__` + name, for instance `IMAGE_SEARCH_STORE__PATH`.
+Environment variables are `IMAGE_SEARCH_` + group + `__` + name, for instance `IMAGE_SEARCH_STORE__PATH` or, for a group
+within a group, `IMAGE_SEARCH_STORE__QDRANT__SHARDS`.
 The YAML file is `image-search.yaml` in the working folder, or the one that `IMAGE_SEARCH_CONFIG` names.
 Arguments win over the environment, which wins over the file.
 """
@@ -10,11 +11,12 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal, cast, get_args
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError, model_validator
 from pydantic_settings import (
     BaseSettings,
+    NoDecode,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
     YamlConfigSettingsSource,
@@ -22,11 +24,19 @@ from pydantic_settings import (
 from yaml import YAMLError
 
 from search_core.errors import UsageError
+from search_core.points import INTEGER_FIELDS, KEYWORD_FIELDS
 
 PREFIX = "IMAGE_SEARCH_"
 DELIMITER = "__"
 CONFIG_VARIABLE = "IMAGE_SEARCH_CONFIG"
 CONFIG_FILE = "image-search.yaml"
+
+IndexKind = Literal["keyword", "integer", "float", "bool", "datetime", "text", "geo", "uuid"]
+
+
+def _names(value: Any) -> Any:
+    """A list as YAML has it, or as one text with commas, as the environment has it."""
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
 class Group(BaseModel):
@@ -35,15 +45,85 @@ class Group(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
 
+class QdrantSettings(Group):
+    """How collections on a Qdrant server are made (what is there already stays as it is) and searched."""
+
+    shards: int = Field(0, ge=0, description="shards of a new collection; 0 takes one for each node")
+    replicas: int = Field(1, ge=1, description="nodes that hold each shard")
+    write_consistency: int = Field(
+        1,
+        ge=1,
+        description="replicas that must have a write before it counts; with as many as `replicas`, "
+        "none does while a node is away",
+    )
+    vectors_on_disk: bool = Field(
+        False, description="read vectors from disk instead of keeping them in memory"
+    )
+    payload_on_disk: bool = Field(True, description="read payload from disk; indexed fields stay in memory")
+    payload_indexes: Annotated[tuple[str, ...], NoDecode, BeforeValidator(_names)] = Field(
+        (),
+        description=f"further payload fields to index, as `name:kind`; kinds: {', '.join(get_args(IndexKind))}",
+    )
+    hnsw_m: int = Field(16, ge=4, le=128, description="edges of a vector in the HNSW graph")
+    hnsw_ef_construct: int = Field(128, ge=16, description="candidates while the HNSW graph is built")
+    hnsw_ef: int = Field(256, ge=1, description="candidates while it is searched: more finds more, slower")
+    quantization: Literal["none", "int8", "binary", "product"] = Field(
+        "none", description="vectors beside the full ones that are 4, 32 or 16 times smaller"
+    )
+    always_ram: bool = Field(True, description="keep quantized vectors in memory whatever is on disk")
+    rescore: bool = Field(True, description="score what quantized vectors find by the full ones")
+    oversampling: float = Field(1.0, ge=1, description="times more candidates than wanted that are rescored")
+
+    @model_validator(mode="after")
+    def _check(self) -> QdrantSettings:
+        if self.write_consistency > self.replicas:
+            raise ValueError(
+                f"write_consistency {self.write_consistency} can never be reached with replicas {self.replicas}: "
+                f"lower it to {self.replicas}, or raise replicas"
+            )
+        if self.oversampling > 1 and self.quantization == "none":
+            raise ValueError(
+                "oversampling needs quantized vectors: set quantization, or leave oversampling at 1"
+            )
+        if self.oversampling > 1 and not self.rescore:
+            raise ValueError("oversampling is for rescoring: turn rescore on, or leave oversampling at 1")
+        if len(self.index_kinds) < len(self.payload_indexes):
+            raise ValueError("payload_indexes names a field twice: leave one out")
+        return self
+
+    @property
+    def index_kinds(self) -> dict[str, IndexKind]:
+        """The further payload fields to index and their kinds.
+
+        Raises:
+            ValueError: one of them is no `name:kind`, or is indexed anyway.
+        """
+        kinds: dict[str, IndexKind] = {}
+        for given in self.payload_indexes:
+            name, colon, kind = given.rpartition(":")
+            if not name or not colon or kind not in get_args(IndexKind):
+                raise ValueError(
+                    f"payload_indexes {given!r}: give name:kind, with a kind of {', '.join(get_args(IndexKind))}"
+                )
+            if name in (*KEYWORD_FIELDS, *INTEGER_FIELDS):
+                raise ValueError(f"payload_indexes {given!r}: {name} is indexed anyway, leave it out")
+            kinds[name] = cast(IndexKind, kind)
+        return kinds
+
+
 class StoreSettings(Group):
     """Where the vectors are."""
 
     path: Path = Field(Path(".image-search"), description="folder of the embedded store, and of local state")
     qdrant_url: str | None = Field(
-        None, description="URL of a Qdrant server, used instead of the embedded store"
+        None,
+        description="URL of a Qdrant server, used instead of the embedded store; several nodes with commas between",
     )
     qdrant_api_key: str | None = Field(None, description="API key of the Qdrant server", repr=False)
-    qdrant_grpc_port: int = Field(6334, description="gRPC port of the Qdrant server")
+    qdrant_grpc_port: int = Field(
+        6334, description="gRPC port of the Qdrant server; a URL that ends in `#grpc=PORT` has its own"
+    )
+    qdrant: QdrantSettings = QdrantSettings()
     collection: str = Field(
         "images", pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$", description="name that readers use; an alias"
     )

@@ -64,7 +64,10 @@ class Store(Protocol):
         """One collection as it is now."""
 
     async def create(self, name: str, spec: ModelSpec) -> None:
-        """Makes an empty collection in state `building`, stamped with the model; does nothing if it is there."""
+        """Makes an empty collection in state `building`, stamped with the model; does nothing if it is there.
+
+        Its HNSW index waits for `optimize`, as a load is fastest without one; searches read every vector until then.
+        """
 
     async def annotate(self, name: str, values: Mapping[str, Any]) -> None:
         """Merges JSON values into the collection's metadata."""
@@ -126,7 +129,11 @@ class Store(Protocol):
         """How many vectors are outside the HNSW index."""
 
     async def optimize(self, name: str) -> None:
-        """Builds the HNSW index of what is outside it; may take long. Searching goes on meanwhile."""
+        """Builds the HNSW index of what is outside it; may take long. Searching goes on meanwhile.
+
+        Ends a load; one that was interrupted is ended by any later call. When it returns, the index was checked to
+        hold every vector, but for those in parts too small for a graph.
+        """
 
     async def close(self) -> None:
         """Releases what is held; the store is not usable afterwards."""

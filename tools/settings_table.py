@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Any
 
 from pydantic_core import PydanticUndefined
 
@@ -20,20 +21,26 @@ where the groups below are the top-level keys. `IMAGE_SEARCH_DEBUG=1` shows the 
 
 def settings_table() -> str:
     """The whole page."""
-    parts = [HEAD]
-    for group_name, group_field in Settings.model_fields.items():
-        group = group_field.annotation
-        assert isinstance(group, type)
-        assert issubclass(group, Group)
-        parts.append(f"\n## {group_name}\n\n{(group.__doc__ or '').strip()}\n")
-        parts.append(
-            "\n| setting | environment variable | default | what it is |\n| --- | --- | --- | --- |\n"
-        )
-        for name, field in group.model_fields.items():
-            variable = f"IMAGE_SEARCH_{group_name}__{name}".upper()
-            default = "" if field.default in (None, PydanticUndefined) else f"`{field.default}`"
-            parts.append(f"| `{name}` | `{variable}` | {default} | {field.description} |\n")
-    return "".join(parts)
+    return HEAD + "".join(_section(name, field.annotation) for name, field in Settings.model_fields.items())
+
+
+def _section(path: str, group: Any) -> str:
+    """The table of one group, then those of the groups within it."""
+    assert isinstance(group, type)
+    assert issubclass(group, Group)
+    rows, inner = [], []
+    for name, field in group.model_fields.items():
+        if isinstance(field.default, Group):
+            inner.append(_section(f"{path}.{name}", type(field.default)))
+            continue
+        variable = f"IMAGE_SEARCH_{path}.{name}".replace(".", "__").upper()
+        default = "" if field.default in (None, (), PydanticUndefined) else f"`{field.default}`"
+        rows.append(f"| `{name}` | `{variable}` | {default} | {field.description} |\n")
+    head = (
+        f"\n## {path}\n\n{(group.__doc__ or '').strip()}\n"
+        "\n| setting | environment variable | default | what it is |\n| --- | --- | --- | --- |\n"
+    )
+    return "".join([head, *rows, *inner])
 
 
 def main() -> None:

@@ -84,6 +84,9 @@ NEEDS = {  # the only modules that bring a heavy library along, and which
     "owner": {"ray", "qdrant_edge"},
     "pictures": {"pyarrow"},
     "qdrant": {"qdrant_client"},
+    "qdrant_config": {"qdrant_client"},
+    "qdrant_nodes": {"qdrant_client"},
+    "qdrant_points": {"qdrant_client"},
 }
 
 

@@ -148,6 +148,39 @@ def test_impossible_combinations_say_the_mend(monkeypatch):
         load_settings()
 
 
+@pytest.mark.parametrize(
+    ("given", "says"),
+    [
+        ({"replicas": 2, "write_consistency": 3}, "lower it to 2, or raise replicas"),
+        ({"oversampling": 2}, "set quantization, or leave oversampling at 1"),
+        ({"quantization": "int8", "rescore": False, "oversampling": 2}, "turn rescore on"),
+        ({"payload_indexes": ["taken"]}, "'taken': give name:kind, with a kind of keyword, integer"),
+        ({"payload_indexes": ["taken:moment"]}, "'taken:moment': give name:kind"),
+        ({"payload_indexes": [":keyword"]}, "':keyword': give name:kind"),
+        ({"payload_indexes": ["uri:text"]}, "uri is indexed anyway, leave it out"),
+        ({"payload_indexes": ["a:text", "a:keyword"]}, "names a field twice"),
+    ],
+)
+def test_what_a_qdrant_server_cannot_do_says_the_mend(given, says):
+    with pytest.raises(UsageError, match=r"setting store\.qdrant") as caught:
+        load_settings().changed({"store": {"qdrant": given}})
+    assert says in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_a_group_within_a_group_is_read_from_the_environment_and_the_file(monkeypatch):
+    yaml("store:\n  qdrant:\n    shards: 6\n    payload_indexes: ['exif.taken:datetime', 'camera:keyword']\n")
+    assert load_settings().store.qdrant.index_kinds == {"exif.taken": "datetime", "camera": "keyword"}
+    monkeypatch.setenv("IMAGE_SEARCH_STORE__QDRANT__REPLICAS", "2")
+    monkeypatch.setenv("IMAGE_SEARCH_STORE__QDRANT__PAYLOAD_INDEXES", "iso:integer, lens:keyword")
+    settings = load_settings().store.qdrant
+    assert (settings.shards, settings.replicas) == (6, 2)
+    assert settings.index_kinds == {"iso": "integer", "lens": "keyword"}
+    monkeypatch.setenv("IMAGE_SEARCH_STORE__QDRANT__SHRADS", "2")
+    with pytest.raises(UsageError, match=r"store\.qdrant\.shrads"):
+        load_settings()
+
+
 def test_a_wrong_change_is_named():
     with pytest.raises(UsageError, match=r"store\.collection"):
         load_settings().changed({"store": {"collection": "no good name"}})
