@@ -79,6 +79,7 @@ NEEDS = {  # the only modules that bring a heavy library along, and which
     "clip": {"torch"},
     "edge": {"qdrant_edge"},
     "edge_optimizer": {"qdrant_edge"},
+    "edge_shards": {"qdrant_edge"},
     "owner": {"ray", "qdrant_edge"},
     "pictures": {"pyarrow"},
     "qdrant": {"qdrant_client"},
