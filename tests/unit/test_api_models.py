@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -53,6 +53,12 @@ async def encode(models: HeldModels, spec: ModelSpec, text: str = "red") -> Enco
         return (await model.texts([text]))[0]
 
 
+async def until(what: Callable[[], bool]) -> None:
+    async with asyncio.timeout(60):
+        while not what():  # noqa: ASYNC110 - what happens has no event that a test could wait for
+            await asyncio.sleep(0)
+
+
 def held(models: HeldModels) -> set[str]:
     return set(models.status().fingerprints)
 
@@ -96,8 +102,7 @@ async def test_a_model_in_use_is_dropped_after_its_last_call(models: HeldModels,
     await encode(models, SECOND)
     async with models.using(FIRST) as first, models.using(SECOND):
         third = asyncio.create_task(encode(models, THIRD))
-        while held(models) != {SECOND.fingerprint}:
-            await asyncio.sleep(0)
+        await until(lambda: held(models) == {SECOND.fingerprint})
         back = asyncio.create_task(encode(models, FIRST))  # comes too late for this place: queues for another
         assert (await first.texts(["red"]))[0].fingerprint == FIRST.fingerprint
         assert not third.done()
