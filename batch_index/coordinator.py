@@ -20,7 +20,6 @@ from search_core.filters import AnyOf
 from search_core.points import Payload, Point, Vectors
 from search_core.store import Store
 
-
 KNOWN_FIELDS = ("width", "height", "format", "bytes")
 
 

@@ -111,6 +111,7 @@ def _rank_in(ids: Sequence[str], id: str) -> int:
 async def _top(search: LocalSearch, encoded: Encoded, gallery: _Gallery) -> list[str]:
     """The ids that the server's retrieval gives first among the gallery."""
     query = VectorQuery(
+        collection=search.collection,
         terms=(TermVector("text", "text", 1.0, encoded.vector),),
         fingerprint=encoded.fingerprint,
         where=() if gallery.whole else (AnyOf("uri", tuple(gallery.uris)),),

@@ -9,16 +9,15 @@ from __future__ import annotations
 import asyncio
 import shutil
 import sys
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any, cast
 
 import numpy as np
 import qdrant_edge as edge
 
 from search_core.edge_files import EdgeFiles
+from search_core.edge_shards import EdgeShards, OpenShard
 from search_core.errors import NotFoundError, StoreError, StoreLockedError
 from search_core.filters import AnyOf, Condition, Filter
 from search_core.model import ModelSpec
@@ -31,31 +30,15 @@ HNSW_M = 16
 HNSW_EF_CONSTRUCT = 128
 HNSW_EF = 256  # twice what the graph was built with, so that hard data is found too
 FULL_SCAN_KB = 10_000
-RETRY_PAUSE_S = 0.1
 OPTIMIZER = "search_core.edge_optimizer"
 
 
-@dataclass
-class _Held:
-    """An open shard. While `changed` is a set, ids that are written or deleted are noted in it."""
-
-    shard: edge.EdgeShard
-    generation: int
-    writing: asyncio.Lock = field(default_factory=asyncio.Lock)
-    changed: set[str] | None = None
-
-    def note(self, ids: Sequence[str]) -> None:
-        if self.changed is not None:
-            self.changed.update(ids)
-
-
 class EdgeStore:
-    """`search_core.store.Store` in a folder. Shards open at first use and stay open until `close`."""
+    """`search_core.store.Store` in a folder. Shards open at first use and stay open until `release` or `close`."""
 
     def __init__(self, settings: StoreSettings) -> None:
-        self._settings = settings
         self._files = EdgeFiles(settings.path)
-        self._held: dict[str, _Held] = {}
+        self._shards = EdgeShards(self._files, settings.lock_timeout_s)
 
     async def collections(self) -> list[Collection]:
         """All collections, oldest first; the count of one that another process holds is the last one noted."""
@@ -63,8 +46,8 @@ class EdgeStore:
 
     async def describe(self, name: str) -> Collection:
         """One collection as it is now."""
-        count = (await self._open(name)).shard.count(edge.CountRequest(exact=True))
-        return Collection(name, count, self._files.metadata(name))
+        async with self._shards.using(name) as held:
+            return Collection(name, held.count(), self._files.metadata(name))
 
     async def create(self, name: str, spec: ModelSpec) -> None:
         """Makes an empty collection, stamped with the model; does nothing if it is there."""
@@ -88,8 +71,7 @@ class EdgeStore:
 
     async def drop(self, name: str) -> None:
         """Deletes a collection and its points."""
-        await self._open(name)  # refuses one that another process holds
-        self._held.pop(name).shard.close()
+        await self._shards.discard(name)
         self._files.clear(name)
 
     async def aliases(self) -> dict[str, str]:
@@ -105,8 +87,7 @@ class EdgeStore:
         """Writes points; Edge's write-ahead log has them when this returns."""
         if not len(batch.ids):
             return
-        held = await self._open(name)
-        async with held.writing:
+        async with self._shards.using(name) as held, held.writing:
             with _plain_errors(name):
                 points = [
                     edge.Point(id, vector, payload)
@@ -121,8 +102,7 @@ class EdgeStore:
         """Deletes points; ids that are not there are no error."""
         if not ids:
             return
-        held = await self._open(name)
-        async with held.writing:
+        async with self._shards.using(name) as held, held.writing:
             with _plain_errors(name):
                 held.shard.update(edge.UpdateOperation.delete_points(list(ids)))
             held.note(ids)
@@ -140,32 +120,33 @@ class EdgeStore:
         with_vectors: bool = False,
     ) -> list[Hit]:
         """The nearest points by cosine, best first, equal scores by id."""
-        held = await self._open(name)
+        async with self._shards.using(name) as held:
 
-        async def search(count: int, start: int) -> list[Hit]:
-            request = edge.QueryRequest(
-                limit=count,
-                offset=start,
-                query=edge.Query.Nearest(vector.tolist()),
-                filter=_filter(where),
-                score_threshold=min_score,
-                params=edge.SearchParams(hnsw_ef=HNSW_EF, exact=exact),
-                with_payload=True,
-                with_vector=with_vectors,
-            )
-            with _plain_errors(name):
-                found = held.shard.query(request)
-            return [Hit(str(p.id), p.score, p.payload or {}, _vector(p.vector)) for p in found]
+            async def search(count: int, start: int) -> list[Hit]:
+                request = edge.QueryRequest(
+                    limit=count,
+                    offset=start,
+                    query=edge.Query.Nearest(vector.tolist()),
+                    filter=_filter(where),
+                    score_threshold=min_score,
+                    params=edge.SearchParams(hnsw_ef=HNSW_EF, exact=exact),
+                    with_payload=True,
+                    with_vector=with_vectors,
+                )
+                with _plain_errors(name):
+                    found = held.shard.query(request)
+                return [Hit(str(p.id), p.score, p.payload or {}, _vector(p.vector)) for p in found]
 
-        return await ordered_page(search, limit, offset)
+            return await ordered_page(search, limit, offset)
 
     async def retrieve(self, name: str, ids: Sequence[str], *, with_vectors: bool = False) -> list[Point]:
         """The points of these ids that are there."""
         if not ids:
             return []
-        held = await self._open(name)
-        with _plain_errors(name):
-            return [_point(record) for record in held.shard.retrieve(list(ids), True, with_vectors)]
+        async with self._shards.using(name) as held:
+            with _plain_errors(name):
+                records = held.shard.retrieve(list(ids), True, with_vectors)
+            return [_point(record) for record in records]
 
     async def scroll(
         self,
@@ -178,36 +159,37 @@ class EdgeStore:
         with_vectors: bool = False,
     ) -> tuple[list[Point], str | None]:
         """A page of points in order of id, and where the next page starts."""
-        held = await self._open(name)
-        records, following = held.shard.scroll(
-            edge.ScrollRequest(
-                offset=after,
-                limit=limit,
-                filter=_filter(where),
-                with_payload=True if fields is None else list(fields),
-                with_vector=with_vectors,
+        async with self._shards.using(name) as held:
+            records, following = held.shard.scroll(
+                edge.ScrollRequest(
+                    offset=after,
+                    limit=limit,
+                    filter=_filter(where),
+                    with_payload=True if fields is None else list(fields),
+                    with_vector=with_vectors,
+                )
             )
-        )
         return [_point(record) for record in records], None if following is None else str(following)
 
     async def count(self, name: str, where: Filter = ()) -> int:
         """How many points match, exactly."""
-        held = await self._open(name)
-        return held.shard.count(edge.CountRequest(exact=True, filter=_filter(where)))
+        async with self._shards.using(name) as held:
+            return held.shard.count(edge.CountRequest(exact=True, filter=_filter(where)))
 
     async def facet(self, name: str, key: str, *, where: Filter = (), limit: int = 20) -> dict[str, int]:
         """The commonest values of a keyword field and how many points have them."""
-        held = await self._open(name)
-        if key not in held.shard.info().payload_schema:
-            raise NotFoundError(f"no facet {key!r}: the collection has {', '.join(KEYWORD_FIELDS)}")
-        response = held.shard.facet(
-            edge.FacetRequest(key=key, limit=limit, exact=True, filter=_filter(where))
-        )
+        async with self._shards.using(name) as held:
+            if key not in held.shard.info().payload_schema:
+                raise NotFoundError(f"no facet {key!r}: the collection has {', '.join(KEYWORD_FIELDS)}")
+            response = held.shard.facet(
+                edge.FacetRequest(key=key, limit=limit, exact=True, filter=_filter(where))
+            )
         return {str(hit.value): hit.count for hit in response.hits}
 
     async def unindexed(self, name: str) -> int:
         """How many vectors are outside the HNSW index."""
-        info = (await self._open(name)).shard.info()
+        async with self._shards.using(name) as held:
+            info = held.shard.info()
         return max(0, info.points_count - info.indexed_vectors_count)
 
     async def optimize(self, name: str) -> None:
@@ -216,9 +198,23 @@ class EdgeStore:
         Raises:
             StoreError: the child failed; the collection is as it was.
         """
-        held = await self._open(name)
-        if held.changed is not None:
-            raise StoreError(f"collection {name} is being optimized already")
+        async with self._shards.using(name) as held:
+            if held.changed is not None:
+                raise StoreError(f"collection {name} is being optimized already")
+            await self._optimize(name, held)
+
+    async def release(self, idle_s: float) -> list[str]:
+        """Closes shards that no alias names, that no call uses and none has for `idle_s`; their names.
+
+        Whoever names such a collection all the same opens it again.
+        """
+        return self._shards.release(set(self._files.aliases().values()), idle_s)
+
+    async def close(self) -> None:
+        """Closes every shard; its lock is free then."""
+        self._shards.close()
+
+    async def _optimize(self, name: str, held: OpenShard) -> None:
         generation = held.generation + 1
         target = self._files.shard(name, generation)
         async with held.writing:
@@ -232,74 +228,27 @@ class EdgeStore:
             async with held.writing:
                 self._carry_over(held, fresh)
                 self._files.write_metadata(name, {**self._files.metadata(name), "generation": generation})
-                self._held[name] = _Held(fresh, generation)
-                held.shard.close()
+                before, held.shard, held.generation = held.shard, fresh, generation
+                before.close()
         finally:
             held.changed = None
         self._files.sweep(name, generation)
 
-    async def close(self) -> None:
-        """Closes every shard; its lock is free then."""
-        for name, held in self._held.items():
-            if self._files.exists(name):
-                count = held.shard.count(edge.CountRequest(exact=True))
-                self._files.write_metadata(name, {**self._files.metadata(name), "count": count})
-            held.shard.flush()
-            held.shard.close()
-        self._held.clear()
-
     async def _overview(self, name: str) -> Collection:
         metadata = self._files.metadata(name)
-        if name in self._held:
-            return await self.describe(name)
+        held = self._shards.find(name)
+        if held is not None:
+            return Collection(name, held.count(), metadata)
         try:
-            shard = self._load(name).shard
+            held = self._shards.load(name)
         except StoreLockedError:
             return Collection(name, int(metadata.get("count", 0)), metadata)
-        count = shard.count(edge.CountRequest(exact=True))
-        shard.close()
+        count = held.count()
+        held.shard.close()
         return Collection(name, count, metadata)
 
-    async def _open(self, name: str) -> _Held:
-        """The open shard; waits for one that another process holds.
-
-        Raises:
-            StoreLockedError: it is held for longer than the setting allows.
-        """
-        deadline = time.monotonic() + self._settings.lock_timeout_s
-        while name not in self._held:
-            try:
-                self._held[name] = self._load(name)
-            except StoreLockedError:
-                if time.monotonic() > deadline:
-                    raise
-                await asyncio.sleep(RETRY_PAUSE_S)
-        return self._held[name]
-
-    def _load(self, name: str) -> _Held:
-        generation = self._generation(name)
-        path = self._files.shard(name, generation)
-        held = (
-            f"the store {self._settings.path} is held by {self._files.holder(name)}: wait for it or stop it"
-        )
-        try:
-            shard = edge.EdgeShard.load(str(path))
-        except Exception as error:  # qdrant_edge raises plain Exception for everything
-            if "WouldBlock" in str(error) or self._generation(name) != generation:
-                raise StoreLockedError(held) from None
-            raise StoreError(f"collection {name} cannot be opened: {error}") from None
-        if self._generation(name) != generation:  # its holder has just gone on to an optimized copy
-            shard.close()
-            raise StoreLockedError(held)
-        self._files.sweep(name, generation)
-        self._files.sign(name)
-        return _Held(shard, generation)
-
-    def _generation(self, name: str) -> int:
-        return int(self._files.metadata(name).get("generation", 1))
-
     @staticmethod
-    def _carry_over(held: _Held, fresh: edge.EdgeShard) -> None:
+    def _carry_over(held: OpenShard, fresh: edge.EdgeShard) -> None:
         """Repeats on the fresh shard what was written to the old one since it was copied."""
         changed = sorted(held.changed or ())
         for start in range(0, len(changed), 256):

@@ -11,7 +11,8 @@
     ├── SourceError              a folder, file or list that cannot be indexed
     ├── ModelError               a model that is unknown or cannot be loaded
     ├── NotFoundError            an id or collection that does not exist
-    │   └── NothingPublishedError  no index has finished yet
+    │   ├── NothingPublishedError  no index has finished yet
+    │   └── CollectionGoneError  a collection that was dropped under a request
     ├── ModelMismatchError       a collection made by another model than the one at hand
     ├── StoreError               the vector store refuses or fails
     │   ├── StoreLockedError     another process holds it
@@ -108,6 +109,10 @@ class NotFoundError(SearchError):
 
 class NothingPublishedError(NotFoundError):
     """No collection is published yet under the name that readers use."""
+
+
+class CollectionGoneError(NotFoundError):
+    """A collection that was there when the request began: begin again, with another one."""
 
 
 class ModelMismatchError(SearchError):

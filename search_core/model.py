@@ -12,7 +12,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from search_core.errors import ModelError
+from search_core.errors import ModelError, ModelMismatchError
 
 BUILTIN_PATH = Path(__file__).resolve().parent.parent / "models" / "builtin"
 CONFIG_NAME = "open_clip_config.json"
@@ -97,6 +97,22 @@ def resolve_model(name: str) -> ModelSpec:
             "ARCH/path-to-weights, hf-hub:org/name or local-dir:path"
         )
     return _open_clip_spec(name, architecture, pretrained)
+
+
+def present_model(stamp: ModelSpec) -> ModelSpec:
+    """The model that a collection is stamped with, as it is to be had here: its files may lie elsewhere.
+
+    Raises:
+        ModelError: as `resolve_model`.
+        ModelMismatchError: the model of that name is another one now.
+    """
+    spec = resolve_model(stamp.name)
+    if spec.fingerprint != stamp.fingerprint:
+        raise ModelMismatchError(
+            f"the collection was made by another {stamp.name} ({stamp.fingerprint}) than the present one "
+            f"({spec.fingerprint}): index again with --rebuild"
+        )
+    return spec
 
 
 def _fake_spec(name: str) -> ModelSpec:

@@ -2,30 +2,55 @@
 
 from __future__ import annotations
 
+import asyncio
+import logging
 from typing import Any, cast
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
 
 from search_core.edge import EdgeStore
-from search_core.errors import StoreUnavailableError
+from search_core.errors import StoreError, StoreUnavailableError
 from search_core.settings import StoreSettings
 from search_core.store import Store
 
 NAMESPACE = "image-search"
 OWNER_NAME = "edge-owner"
 STORE_METHODS = frozenset(name for name in vars(Store) if not name.startswith("_"))
+IDLE_S = 3.0
+"""How long a shard that is not published stays open for the next call: a replaced one is searched until every
+reader has moved on."""
+LOOK_S = 1.0
+
+logger = logging.getLogger(__name__)
 
 
 class EdgeOwner:
-    """The actor's body: an `EdgeStore` in an event loop of its own."""
+    """The actor's body: an `EdgeStore` in an event loop of its own.
 
-    def __init__(self, settings: StoreSettings) -> None:
+    With `releases` it closes shards that are not published once they are idle: what a publish or a rollback has
+    replaced, and what somebody looked into by name.
+    """
+
+    def __init__(self, settings: StoreSettings, *, releases: bool = False) -> None:
         self._store = EdgeStore(settings)
+        self._releases = releases
+        self._releasing: asyncio.Task[None] | None = None
 
     async def call(self, method: str, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Any:
         """Calls one of the store's methods."""
+        if self._releases and self._releasing is None:  # there is no event loop before the first call
+            self._releasing = asyncio.create_task(self._release())
         return await getattr(self._store, method)(*args, **kwargs)
+
+    async def _release(self) -> None:
+        while True:
+            await asyncio.sleep(LOOK_S)
+            try:
+                for name in await self._store.release(IDLE_S):
+                    logger.info("closed collection %s, which is not published any more", name)
+            except (StoreError, OSError):
+                logger.exception("shards that are not published cannot be closed")
 
 
 class OwnedStore:
@@ -57,13 +82,16 @@ class OwnedStore:
         """Does nothing: the owner closes its store when it is stopped."""
 
 
-def start_owner(settings: StoreSettings, name: str = OWNER_NAME) -> Store:
-    """Starts the owner actor in the Ray of this process; it ends with this process or with `stop_owner`."""
+def start_owner(settings: StoreSettings, name: str = OWNER_NAME, *, releases: bool = False) -> Store:
+    """Starts the owner actor in the Ray of this process; it ends with this process or with `stop_owner`.
+
+    `releases` closes idle shards that are not published: for a server's owner, not for one that fills them.
+    """
     settings = settings.model_copy(
         update={"path": settings.path.absolute()}
     )  # the actor has its Ray's working folder
     actor_class = ray.remote(num_cpus=0, max_restarts=0)(EdgeOwner)
-    actor = actor_class.options(name=name, namespace=NAMESPACE).remote(settings)
+    actor = actor_class.options(name=name, namespace=NAMESPACE).remote(settings, releases=releases)
     return cast(Store, OwnedStore(actor))
 
 

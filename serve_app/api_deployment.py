@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any
 
 from fastapi import FastAPI
@@ -11,8 +12,9 @@ from search_core.model import ModelSpec
 from search_core.settings import Settings
 from serve_app.admission import Admission, ApiConfig
 from serve_app.api import build_api
-from serve_app.handles import Remote, method
+from serve_app.handles import Remote, everywhere, method
 from serve_app.library import Library
+from serve_app.pins import Pins
 from serve_app.routes_search import parse_request
 from serve_app.service import SearchService
 from serve_app.status import Status
@@ -23,7 +25,7 @@ class SearchApi:
 
     def __init__(
         self,
-        spec: ModelSpec,
+        first: ModelSpec,
         settings: Settings,
         texts: DeploymentHandle[Any],
         images: DeploymentHandle[Any],
@@ -32,16 +34,23 @@ class SearchApi:
         store = Remote(retrieval)
         self._admission = Admission(ApiConfig().max_in_flight)
         encode_image = method(images, "encode")
-        self._service = SearchService(spec, settings, method(texts, "encode"), encode_image, store)
+        prepare_texts, prepare_images = everywhere(texts, "prepare"), everywhere(images, "prepare")
+
+        async def prepare(spec: ModelSpec) -> None:
+            await asyncio.gather(prepare_texts(spec), prepare_images(spec))
+
+        pins = Pins(store, settings.store.collection, prepare)
+        self._service = SearchService(first, settings, method(texts, "encode"), encode_image, store, pins)
         self._app = build_api(
             self._service,
-            Library(settings, encode_image, store),
+            Library(settings, encode_image, store, pins),
             Status(
-                spec,
+                first,
                 "qdrant" if settings.store.qdrant_url else "embedded",
                 Remote(texts),
                 Remote(images),
                 store,
+                pins,
             ),
             settings,
             self._admission,

@@ -1,13 +1,13 @@
 """The encoder deployments: texts or compressed pictures to vectors, in batches that fill themselves.
 
-The model runs in a thread of its own, one batch at a time, so that the replica's event loop stays free to
-gather the next batch. Batch sizes come from `user_config` and can change while the replica runs.
+Each call says which model is to encode it. A model runs in a thread of its own, one batch at a time, so that the
+replica's event loop stays free to gather the next batch. Batch sizes come from `user_config` and can change while
+the replica runs.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -15,11 +15,11 @@ import numpy as np
 from pydantic import BaseModel, ConfigDict, Field
 from ray import serve
 
-from search_core.encoder import Encoder, load_encoder
+from search_core.encoder import Encoder
 from search_core.model import ModelSpec
-from search_core.points import Vectors
 from search_core.preprocess import Pixels, pixels_of
 from search_core.settings import ImageSettings, ModelSettings
+from serve_app.held_models import HeldModels, Item, ModelThread, encode_by_model
 from serve_app.messages import Encoded, EncoderStatus
 
 DECODERS = 2
@@ -39,84 +39,96 @@ class Batching(BaseModel):
         batched.set_batch_wait_timeout_s(self.batch_wait_timeout_s)
 
 
-class ModelThread:
-    """An encoder and the one thread that may use it. `warm_up` is called once, so that no user waits for it."""
-
-    def __init__(
-        self, spec: ModelSpec, settings: ModelSettings, warm_up: Callable[[Encoder], object]
-    ) -> None:
-        self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
-        self._encoder = self._thread.submit(load_encoder, spec, settings).result()
-        self._thread.submit(warm_up, self._encoder).result()
-        self._fingerprint = spec.fingerprint
-        self.status = EncoderStatus(spec.fingerprint, self._encoder.device, self._encoder.precision)
-
-    async def texts(self, texts: Sequence[str]) -> list[Encoded]:
-        """The vectors of a batch of texts."""
-        return await self._run(self._encoder.encode_texts, texts)
-
-    async def pixels(self, batch: Sequence[Pixels]) -> list[Encoded]:
-        """The vectors of a batch of uint8 [height, width, 3] in the model's size."""
-        return await self._run(lambda: self._encoder.encode_pixels(np.stack(batch)))
-
-    async def _run(self, call: Any, *args: Any) -> list[Encoded]:
-        vectors: Vectors = await asyncio.get_running_loop().run_in_executor(self._thread, call, *args)
-        return [Encoded(vector, self._fingerprint) for vector in vectors]
-
-
 class TextEncoder:
-    """Encodes texts."""
+    """Encodes texts. `first` is the model that is loaded before the replica takes calls."""
 
-    def __init__(self, spec: ModelSpec, settings: ModelSettings) -> None:
-        self._model = ModelThread(spec, settings, lambda encoder: encoder.encode_texts(["a picture"]))
+    def __init__(self, first: ModelSpec, settings: ModelSettings) -> None:
+        self._models = HeldModels(first, lambda spec: ModelThread(spec, settings, _encode_a_text))
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes the batching of the Serve config."""
         Batching(**user_config).apply(self._batch)
 
-    async def encode(self, text: str) -> Encoded:
-        """The vector of one text."""
-        encoded: Encoded = await self._batch(text)
-        return encoded
+    async def encode(self, text: str, spec: ModelSpec) -> Encoded:
+        """The vector of one text by the model of a collection's stamp.
+
+        Raises:
+            ModelError: it cannot be loaded. ModelMismatchError: the model of that name is another one now.
+        """
+        async with self._models.using(spec) as model:
+            return _vector(await self._batch(Item(model, text)))
+
+    async def prepare(self, spec: ModelSpec) -> None:
+        """Loads a model unless it is held.
+
+        Raises:
+            ModelError, ModelMismatchError: as `encode`.
+        """
+        async with self._models.using(spec):
+            pass
 
     async def status(self) -> EncoderStatus:
         """What runs here."""
-        return self._model.status
+        return self._models.status()
 
     @serve.batch
-    async def _batch(self, texts: list[str]) -> list[Encoded]:
-        return await self._model.texts(texts)
+    async def _batch(self, items: list[Item[str]]) -> list[Encoded | Exception]:
+        return await encode_by_model(items, ModelThread.texts)
 
 
 class ImageEncoder:
     """Encodes compressed pictures. One that cannot be decoded fails alone, before it joins a batch."""
 
-    def __init__(self, spec: ModelSpec, settings: ModelSettings, limits: ImageSettings) -> None:
-        self._preprocess = spec.preprocess
+    def __init__(self, first: ModelSpec, settings: ModelSettings, limits: ImageSettings) -> None:
         self._limits = limits
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
-        grey = np.full((1, *spec.preprocess.size, 3), 127, dtype=np.uint8)
-        self._model = ModelThread(spec, settings, lambda encoder: encoder.encode_pixels(grey))
+        self._models = HeldModels(first, lambda spec: ModelThread(spec, settings, _encode_a_picture))
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
         """Takes the batching of the Serve config."""
         Batching(**user_config).apply(self._batch)
 
-    async def encode(self, data: bytes) -> Encoded:
-        """The vector of one picture file.
+    async def encode(self, data: bytes, spec: ModelSpec) -> Encoded:
+        """The vector of one picture file by the model of a collection's stamp.
 
         Raises:
             ImageError: the bytes are no usable picture.
+            ModelError: the model cannot be loaded. ModelMismatchError: the model of that name is another one now.
         """
         loop = asyncio.get_running_loop()
-        pixels = await loop.run_in_executor(self._decoders, pixels_of, data, self._preprocess, self._limits)
-        encoded: Encoded = await self._batch(pixels)
-        return encoded
+        async with self._models.using(spec) as model:
+            pixels = await loop.run_in_executor(
+                self._decoders, pixels_of, data, model.spec.preprocess, self._limits
+            )
+            return _vector(await self._batch(Item(model, pixels)))
+
+    async def prepare(self, spec: ModelSpec) -> None:
+        """Loads a model unless it is held.
+
+        Raises:
+            ModelError, ModelMismatchError: as `encode`.
+        """
+        async with self._models.using(spec):
+            pass
 
     async def status(self) -> EncoderStatus:
         """What runs here."""
-        return self._model.status
+        return self._models.status()
 
     @serve.batch
-    async def _batch(self, pixels: list[Pixels]) -> list[Encoded]:
-        return await self._model.pixels(pixels)
+    async def _batch(self, items: list[Item[Pixels]]) -> list[Encoded | Exception]:
+        return await encode_by_model(items, ModelThread.pixels)
+
+
+def _encode_a_text(encoder: Encoder) -> None:
+    encoder.encode_texts(["a picture"])
+
+
+def _encode_a_picture(encoder: Encoder) -> None:
+    encoder.encode_pixels(np.full((1, *encoder.spec.preprocess.size, 3), 127, dtype=np.uint8))
+
+
+def _vector(answer: Encoded | Exception) -> Encoded:
+    if isinstance(answer, Exception):
+        raise answer
+    return answer

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from ray.exceptions import RayActorError, RayTaskError
@@ -19,18 +20,34 @@ def method(handle: DeploymentHandle[Any], name: str) -> Callable[..., Coroutine[
     """
 
     async def call(*args: Any) -> Any:
-        try:
+        with _own_errors():
             return await getattr(handle, name).remote(*args)
-        except BackPressureError:
-            raise OverloadedError("too many requests at once: try again in a moment") from None
-        except (RayActorError, DeploymentUnavailableError):
-            raise OverloadedError("a part of the server is restarting: try again in a moment") from None
-        except RayTaskError as error:
-            if isinstance(error.cause, SearchError):
-                raise error.cause from None
-            raise
 
     return call
+
+
+def everywhere(handle: DeploymentHandle[Any], name: str) -> Callable[..., Coroutine[Any, Any, list[Any]]]:
+    """One method on all present replicas of a deployment at once, as a coroutine function; raises as `method`."""
+
+    async def call(*args: Any) -> list[Any]:
+        with _own_errors():
+            return await handle.broadcast(name, *args).results_async()
+
+    return call
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    try:
+        yield
+    except BackPressureError:
+        raise OverloadedError("too many requests at once: try again in a moment") from None
+    except (RayActorError, DeploymentUnavailableError):
+        raise OverloadedError("a part of the server is restarting: try again in a moment") from None
+    except RayTaskError as error:
+        if isinstance(error.cause, SearchError):
+            raise error.cause from None
+        raise
 
 
 class Remote:

@@ -11,14 +11,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Protocol
 
-from search_core.errors import FetchError, NotFoundError, NothingPublishedError
+from search_core.errors import CollectionGoneError, FetchError, NotFoundError
 from search_core.fetch import fetch_image
 from search_core.image import decode_rgb
+from search_core.model import ModelSpec
 from search_core.payload import image_payload
 from search_core.pictures import ThumbnailCache, file_uri, is_remote, local_path, read_picture
 from search_core.points import Payload, Point, point_id
 from search_core.settings import Settings
-from serve_app.messages import Encoded
+from serve_app.messages import Encoded, Pin
+from serve_app.pins import Pinning
 
 THUMBNAILERS = 2
 """Thumbnails that one replica makes at a time: each holds a decoded picture."""
@@ -43,13 +45,13 @@ OTHER_MEDIA_TYPE = "application/octet-stream"
 class Points(Protocol):
     """The part of `Retrieval` that reads and writes single points."""
 
-    async def point(self, id: str, collection: str | None = None) -> Point:
+    async def point(self, id: str, collection: str) -> Point:
         """One indexed picture."""
 
-    async def add(self, id: str, encoded: Encoded, payload: Payload) -> str:
-        """Writes one point; returns the collection's name."""
+    async def add(self, id: str, encoded: Encoded, payload: Payload, collection: str) -> None:
+        """Writes one point."""
 
-    async def remove(self, id: str) -> Point:
+    async def remove(self, id: str, collection: str) -> Point:
         """Deletes one point and returns what it was."""
 
 
@@ -78,7 +80,11 @@ class Library:
     """What the picture routes call."""
 
     def __init__(
-        self, settings: Settings, encode_image: Callable[[bytes], Awaitable[Encoded]], points: Points
+        self,
+        settings: Settings,
+        encode_image: Callable[[bytes, ModelSpec], Awaitable[Encoded]],
+        points: Points,
+        pins: Pinning,
     ) -> None:
         self._limits = settings.image
         self._serve = settings.serve
@@ -87,15 +93,16 @@ class Library:
         self._thumbnails = ThumbnailCache(settings.store.path / "thumbnails", settings.image, settings.source)
         self._encode_image = encode_image
         self._points = points
+        self._pins = pins
         self._busy = asyncio.Semaphore(THUMBNAILERS)
 
-    async def point(self, id: str, collection: str | None = None) -> Point:
+    async def point(self, id: str) -> Point:
         """One indexed picture.
 
         Raises:
             NotFoundError: there is none of this id.
         """
-        return await self._points.point(id, collection)
+        return await self._pins.answer(None, lambda pin: self._points.point(id, pin.collection))
 
     async def content(self, id: str) -> Content:
         """The picture itself.
@@ -103,7 +110,7 @@ class Library:
         Raises:
             NotFoundError: it is not indexed, or its file is gone.
         """
-        payload = (await self._points.point(id)).payload
+        payload = (await self.point(id)).payload
         uri, version = str(payload["uri"]), _version(payload)
         media_type = MEDIA_TYPES.get(str(payload.get("format")), OTHER_MEDIA_TYPE)
         if is_remote(uri):
@@ -121,7 +128,7 @@ class Library:
         Raises:
             NotFoundError: it is not indexed, or the picture cannot be had any more.
         """
-        payload = (await self._points.point(id)).payload
+        payload = (await self.point(id)).payload
         uri, version = str(payload["uri"]), _version(payload)
         async with self._busy:
             found = await asyncio.to_thread(self._thumbnails.find, uri, version)
@@ -138,14 +145,17 @@ class Library:
         Raises:
             ImageError: the bytes are no usable picture.
         """
+        return await self._pins.answer(None, lambda pin: self._upload(pin, data, name, captions))
+
+    async def _upload(self, pin: Pin, data: bytes, name: str | None, captions: Sequence[str]) -> Upload:
         decoded = await asyncio.to_thread(decode_rgb, data, self._limits)
         digest = hashlib.sha256(data).hexdigest()
         suffix = SUFFIXES.get(decoded.format, f".{decoded.format}")
         path = self._media_root / f"{digest}{suffix}"
         uri = file_uri(path)
         id = point_id(uri)
-        before = await self._payload(id)
-        encoded = await self._encode_image(data)
+        before = await self._payload(id, pin)
+        encoded = await self._encode_image(data, pin.spec)
         await asyncio.to_thread(_keep, path, data)
         stat = path.stat()
         payload = image_payload(
@@ -160,7 +170,8 @@ class Library:
             captions=captions or before.get("captions", []),
             extra={"original_name": Path(name).name if name else before.get("original_name")},
         )
-        return Upload(id, payload, await self._points.add(id, encoded, payload), created=not before)
+        await self._points.add(id, encoded, payload, pin.collection)
+        return Upload(id, payload, pin.collection, created=not before)
 
     async def delete(self, id: str) -> None:
         """Takes a picture out of the index; its file is deleted only if it was uploaded here.
@@ -168,7 +179,8 @@ class Library:
         Raises:
             NotFoundError: there is none of this id.
         """
-        payload = (await self._points.remove(id)).payload
+        point = await self._pins.answer(None, lambda pin: self._points.remove(id, pin.collection))
+        payload = point.payload
         uri = str(payload["uri"])
         await asyncio.to_thread(self._thumbnails.forget, uri, _version(payload))
         path = local_path(uri)
@@ -188,10 +200,10 @@ class Library:
         except FetchError as error:
             raise NotFoundError(f"the picture at {uri} cannot be had: {error}") from None
 
-    async def _payload(self, id: str) -> Payload:
+    async def _payload(self, id: str, pin: Pin) -> Payload:
         try:
-            return (await self._points.point(id)).payload
-        except NothingPublishedError:
+            return (await self._points.point(id, pin.collection)).payload
+        except CollectionGoneError:
             raise
         except NotFoundError:
             return {}

@@ -7,7 +7,16 @@ from typing import Any, NamedTuple
 
 from search_core.compose import Modality
 from search_core.filters import Filter
+from search_core.model import ModelSpec
 from search_core.points import Payload, Vectors
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a request is answered by: one collection, by its full name, and the model that it is stamped with."""
+
+    collection: str
+    spec: ModelSpec
 
 
 class Encoded(NamedTuple):
@@ -19,9 +28,9 @@ class Encoded(NamedTuple):
 
 @dataclass(frozen=True)
 class EncoderStatus:
-    """What an encoder replica runs."""
+    """What an encoder replica runs: fingerprints of its models, and where the one used last runs."""
 
-    fingerprint: str
+    fingerprints: tuple[str, ...]
     device: str
     precision: str
 
@@ -39,12 +48,13 @@ class TermVector:
 
 @dataclass(frozen=True)
 class VectorQuery:
-    """A query once its texts and pictures are encoded.
+    """A query of one collection, by its full name, once its texts and pictures are encoded.
 
     `fingerprint` is of the model that encoded them, None where only ids are asked: a collection of another
     model refuses it, so that each query is answered by one model and one collection.
     """
 
+    collection: str
     terms: tuple[TermVector, ...]
     fingerprint: str | None
     like: tuple[str, ...] = ()
@@ -54,7 +64,6 @@ class VectorQuery:
     offset: int = 0
     min_score: float | None = None
     explain: bool = False
-    collection: str | None = None
 
 
 @dataclass(frozen=True)

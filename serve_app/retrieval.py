@@ -1,8 +1,12 @@
-"""Retrieval: encoded queries against the published collection, and the few writes that the API makes."""
+"""Retrieval: encoded queries against one collection, and the few writes that the API makes.
+
+Callers name the collection in full: which one it is, they have pinned before.
+"""
 
 from __future__ import annotations
 
 import functools
+import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from typing import Any, TypeVar
@@ -10,13 +14,13 @@ from typing import Any, TypeVar
 import numpy as np
 
 from search_core.compose import Means, WeightedVector, compose, parts
-from search_core.errors import ModelMismatchError, NotFoundError
+from search_core.errors import CollectionGoneError, ModelMismatchError, NotFoundError
 from search_core.filters import Filter
 from search_core.points import Batch, Hit, Payload, Point, Vectors
 from search_core.query import FEEDBACK_WEIGHT
 from search_core.store import Collection, Store
 from serve_app.catalogue import Catalogue, means_of
-from serve_app.messages import CollectionInfo, Encoded, Found, FoundHit, TermVector, VectorQuery
+from serve_app.messages import CollectionInfo, Encoded, Found, FoundHit, Pin, TermVector, VectorQuery
 
 T = TypeVar("T")
 
@@ -36,16 +40,32 @@ class Retrieval:
     them already.
     """
 
-    def __init__(self, store: Store, alias: str) -> None:
+    def __init__(self, store: Store, alias: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
-        self._alias = alias
-        self._catalogue = Catalogue(store, alias)
+        self._catalogue = Catalogue(store, alias, clock=clock)
+
+    async def pin(self, name: str | None, fresh: bool = False) -> Pin:
+        """The collection of this alias or full name, the published one for None, and its model.
+
+        `fresh` asks the store again, whatever is remembered.
+
+        Raises:
+            NotFoundError: there is no such collection; NothingPublishedError before the first index.
+        """
+        if fresh:
+            self._catalogue.forget()
+        try:
+            found = await self._catalogue.resolve(name)
+        except NotFoundError:  # or it went away between two looks at the store
+            self._catalogue.forget()
+            found = await self._catalogue.resolve(name)
+        return Pin(found.name, found.spec)
 
     async def search(self, query: VectorQuery) -> Found:
         """The hits of one page.
 
         Raises:
-            NotFoundError: an id or the collection is unknown; NothingPublishedError before the first index.
+            NotFoundError: an id is unknown. CollectionGoneError: the collection is not there any more.
             ModelMismatchError: the query was encoded by another model than the collection.
             QueryError: the terms cancel each other out.
         """
@@ -61,11 +81,11 @@ class Retrieval:
 
         return await self._on(query.collection, answer, query.fingerprint)
 
-    async def point(self, id: str, collection: str | None = None) -> Point:
+    async def point(self, id: str, collection: str) -> Point:
         """One indexed picture.
 
         Raises:
-            NotFoundError: there is none of this id.
+            NotFoundError: there is none of this id. CollectionGoneError, as everywhere below.
         """
 
         async def answer(found: Collection) -> Point:
@@ -73,31 +93,29 @@ class Retrieval:
 
         return await self._on(collection, answer)
 
-    async def add(self, id: str, encoded: Encoded, payload: Payload) -> str:
-        """Writes one point to the published collection; returns the collection's name."""
+    async def add(self, id: str, encoded: Encoded, payload: Payload, collection: str) -> None:
+        """Writes one point."""
 
-        async def answer(found: Collection) -> str:
+        async def answer(found: Collection) -> None:
             await self._store.upsert(found.name, Batch([id], encoded.vector[np.newaxis], [payload]))
-            return found.name
 
-        name = await self._on(None, answer, encoded.fingerprint)
+        await self._on(collection, answer, encoded.fingerprint)
         self._catalogue.forget()
-        return name
 
-    async def remove(self, id: str) -> Point:
-        """Deletes one point of the published collection and returns what it was."""
+    async def remove(self, id: str, collection: str) -> Point:
+        """Deletes one point and returns what it was."""
 
         async def answer(found: Collection) -> Point:
             point = (await self._points(found.name, [id], with_vectors=False))[id]
             await self._store.delete(found.name, [id])
             return point
 
-        point = await self._on(None, answer)
+        point = await self._on(collection, answer)
         self._catalogue.forget()
         return point
 
     async def facets(
-        self, fields: Sequence[str], where: Filter, limit: int, collection: str | None = None
+        self, fields: Sequence[str], where: Filter, limit: int, collection: str
     ) -> dict[str, dict[str, int]]:
         """The commonest values of each field and how many pictures have them."""
 
@@ -112,36 +130,45 @@ class Retrieval:
         aliases = await self._store.aliases()
         return [_info(found, aliases) for found in await self._store.collections()]
 
-    async def published(self) -> CollectionInfo:
-        """The collection that queries see.
+    async def collection(self, name: str) -> CollectionInfo:
+        """One collection."""
 
-        Raises:
-            NothingPublishedError: there is none yet.
-        """
-        return _info(await self._catalogue.resolve(None), {})
+        async def answer(found: Collection) -> CollectionInfo:
+            return _info(found, {})
 
-    async def unindexed(self) -> int:
-        """How many vectors of the published collection are outside its HNSW index."""
-        return await self._store.unindexed((await self._catalogue.resolve(None)).name)
+        return await self._on(name, answer)
+
+    async def unindexed(self, name: str) -> int:
+        """How many vectors of a collection are outside its HNSW index."""
+
+        async def answer(found: Collection) -> int:
+            return await self._store.unindexed(found.name)
+
+        return await self._on(name, answer)
 
     async def _on(
-        self, name: str | None, answer: Callable[[Collection], Awaitable[T]], fingerprint: str | None = None
+        self, name: str, answer: Callable[[Collection], Awaitable[T]], fingerprint: str | None = None
     ) -> T:
-        """Answers from the collection of this name; once more if it went away while its name was remembered."""
+        """Answers from the collection of this name.
+
+        Raises:
+            CollectionGoneError: it is not there any more; ModelMismatchError: it is of another model.
+        """
         try:
-            return await answer(await self._resolve(name, fingerprint))
+            collection = await self._catalogue.resolve(name)
+            if fingerprint is not None and collection.fingerprint != fingerprint:
+                raise ModelMismatchError(
+                    f"collection {name} was made by model {collection.spec.name} ({collection.fingerprint}), "
+                    f"what is to go with it by another ({fingerprint}): index again with --rebuild"
+                )
+            return await answer(collection)
         except NotFoundError:
             self._catalogue.forget()
-            return await answer(await self._resolve(name, fingerprint))
-
-    async def _resolve(self, name: str | None, fingerprint: str | None) -> Collection:
-        collection = await self._catalogue.resolve(name)
-        if fingerprint is not None and collection.fingerprint != fingerprint:
-            raise ModelMismatchError(
-                f"collection {collection.name} was made by model {collection.spec.name} "
-                f"({collection.fingerprint}), this server encodes with another ({fingerprint}): restart the server"
-            )
-        return collection
+            try:
+                await self._catalogue.resolve(name)
+            except NotFoundError:
+                raise CollectionGoneError(f"no collection {name!r} any more") from None
+            raise
 
     async def _points(self, name: str, ids: Sequence[str], *, with_vectors: bool) -> dict[str, Point]:
         points = {

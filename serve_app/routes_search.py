@@ -97,10 +97,10 @@ def search_routes(service: SearchService, settings: Settings) -> APIRouter:
         if not request.texts and not request.images_base64:
             raise InvalidRequestError("give at least one text or picture")
         pictures = [_picture(i, value) for i, value in enumerate(request.images_base64)]
-        texts, images = await service.embed(request.texts, pictures)
+        spec, texts, images = await service.embed(request.texts, pictures)
         return EmbedResponse(
-            model=service.spec.name,
-            dim=service.spec.dim,
+            model=spec.name,
+            dim=spec.dim,
             texts=[one.vector.tolist() for one in texts],
             images=[one.vector.tolist() for one in images],
         )

@@ -8,7 +8,7 @@ from typing import Annotated, Any, Literal
 from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from search_core.errors import InvalidRequestError, NothingPublishedError
+from search_core.errors import InvalidRequestError
 from search_core.filters import parse_filter
 from search_core.points import FACET_FIELDS
 from serve_app.messages import CollectionInfo
@@ -54,6 +54,14 @@ class EncoderResponse(BaseModel):
     precision: str
 
 
+class NextResponse(BaseModel):
+    """A published collection of another model, which is served once the encoders have loaded that model."""
+
+    collection: str
+    model: str
+    error: str | None = Field(description="why the last attempt failed; there will be another")
+
+
 class StatusResponse(BaseModel):
     """What is served; `collection` is null before the first index."""
 
@@ -65,6 +73,7 @@ class StatusResponse(BaseModel):
     collection: str | None
     total_indexed: int
     unindexed: int = Field(description="vectors outside the HNSW index, which are searched one by one")
+    next: NextResponse | None = Field(description="what the alias names already; null if that is served")
 
 
 class ReadyResponse(BaseModel):
@@ -90,7 +99,7 @@ def store_routes(status: Status) -> APIRouter:
     async def facets(query: Annotated[FacetQuery, Query()]) -> FacetsResponse:
         """The commonest values of payload fields among the pictures that a filter lets through."""
         where = parse_filter(_json_object(query.filter))
-        found = await status.store.facets(query.field, where, query.limit, query.collection)
+        found = await status.facets(query.field, where, query.limit, query.collection)
         return FacetsResponse(
             facets={
                 field: [FacetValue(value=value, count=count) for value, count in values.items()]
@@ -101,12 +110,12 @@ def store_routes(status: Status) -> APIRouter:
     @routes.get("/collections")
     async def collections() -> CollectionsResponse:
         """What the store holds."""
-        return CollectionsResponse(collections=await status.store.collections())
+        return CollectionsResponse(collections=await status.collections())
 
     @routes.get("/status")
     async def overview() -> StatusResponse:
         """What is served."""
-        return StatusResponse(**await status.overview(), **await _published(status))
+        return StatusResponse(**await status.overview())
 
     @routes.get("/health")
     async def health() -> HealthResponse:
@@ -120,18 +129,6 @@ def store_routes(status: Status) -> APIRouter:
         return ReadyResponse(collection=found.name, model=found.model, total_indexed=found.count)
 
     return routes
-
-
-async def _published(status: Status) -> dict[str, Any]:
-    try:
-        found = await status.store.published()
-    except NothingPublishedError:
-        return {"collection": None, "total_indexed": 0, "unindexed": 0}
-    return {
-        "collection": found.name,
-        "total_indexed": found.count,
-        "unindexed": await status.store.unindexed(),
-    }
 
 
 def _json_object(text: str) -> dict[str, Any]:

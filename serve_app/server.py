@@ -17,8 +17,8 @@ import ray
 from ray import serve
 from ray.serve.schema import ApplicationStatus, ServeDeploySchema
 
-from search_core.errors import ModelMismatchError, NothingPublishedError, StoreError, UsageError
-from search_core.model import ModelSpec, resolve_model
+from search_core.errors import NothingPublishedError, StoreError, UsageError
+from search_core.model import ModelSpec, present_model, resolve_model
 from search_core.owner import start_owner, stop_owner
 from search_core.server_file import FILE_NAME, RunningServer, find_server, process_start
 from search_core.settings import Settings
@@ -54,6 +54,7 @@ def run_server(
     Raises:
         UsageError: the port is taken, or a server of this store runs already.
         ModelMismatchError: the published collection was made by another model than its name stands for now.
+        ModelError: that model is not to be had.
         StoreError: the store is held by another process, or does not answer.
         StartError: a replica could not be made, for instance as the model cannot be loaded.
     """
@@ -71,7 +72,7 @@ def run_server(
 
 
 async def serving_spec(store: Store, settings: Settings) -> ModelSpec:
-    """The model to serve: the published collection's, or the one of the settings before the first index.
+    """The model to begin with: the published collection's, or the one of the settings before the first index.
 
     Raises:
         ModelMismatchError: the collection's model is another one now, though its name is the same.
@@ -80,13 +81,7 @@ async def serving_spec(store: Store, settings: Settings) -> ModelSpec:
         collection = await published(store, settings.store.collection)
     except NothingPublishedError:
         return resolve_model(settings.model.name)
-    spec = resolve_model(collection.spec.name)
-    if spec.fingerprint != collection.fingerprint:
-        raise ModelMismatchError(
-            f"collection {collection.name} was made by another {spec.name} ({collection.fingerprint}) than the "
-            f"present one ({spec.fingerprint}): index again with --rebuild"
-        )
-    return spec
+    return present_model(collection.spec)
 
 
 def server_url(settings: Settings) -> str:
@@ -144,7 +139,7 @@ def _store(settings: Settings) -> Iterator[Store]:
     if settings.store.qdrant_url:
         yield open_store(settings.store)
         return
-    store = start_owner(settings.store)
+    store = start_owner(settings.store, releases=True)
     try:
         yield store
     finally:

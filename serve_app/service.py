@@ -1,4 +1,4 @@
-"""Search from request to response: encode the terms, ask retrieval, dress the hits."""
+"""Search from request to response: pin model and collection, encode the terms, ask retrieval, dress the hits."""
 
 from __future__ import annotations
 
@@ -8,21 +8,22 @@ import time
 from collections.abc import Awaitable, Callable, Coroutine, Sequence
 from typing import Any, Protocol, TypeVar
 
-from search_core.errors import ImageError, ModelMismatchError
+from search_core.errors import ImageError, ModelMismatchError, NothingPublishedError
 from search_core.fetch import fetch_image
 from search_core.filters import parse_filter
 from search_core.model import ModelSpec
 from search_core.query import HitModel, SearchRequest, SearchResponse, Term
 from search_core.settings import Settings
-from serve_app.messages import Encoded, Found, FoundHit, TermVector, VectorQuery
+from serve_app.messages import Encoded, Found, FoundHit, Pin, TermVector, VectorQuery
+from serve_app.pins import Pinning
 from serve_app.text_cache import TextCache
 
 PICTURES_AT_ONCE = 8
 """Pictures of queries that one replica fetches or holds for encoding at a time: a bound on its memory."""
 
 T = TypeVar("T")
-EncodeText = Callable[[str], Awaitable[Encoded]]
-EncodeImage = Callable[[bytes], Awaitable[Encoded]]
+EncodeText = Callable[[str, ModelSpec], Awaitable[Encoded]]
+EncodeImage = Callable[[bytes, ModelSpec], Awaitable[Encoded]]
 
 
 class Searching(Protocol):
@@ -33,35 +34,44 @@ class Searching(Protocol):
 
 
 class SearchService:
-    """What the search routes, the page and tests call. Holds no state but the text cache."""
+    """What the search routes, the page and tests call. Holds no state but the text cache.
+
+    `first` is the model of embeddings that are asked for before the first index.
+    """
 
     def __init__(
         self,
-        spec: ModelSpec,
+        first: ModelSpec,
         settings: Settings,
         encode_text: EncodeText,
         encode_image: EncodeImage,
         retrieval: Searching,
+        pins: Pinning,
     ) -> None:
-        self.spec = spec
+        self._first = first
         self._settings = settings
         self._encode_text = TextCache(encode_text, settings.serve.text_cache)
         self._encode_image = encode_image
         self._retrieval = retrieval
+        self._pins = pins
         self._pictures = asyncio.Semaphore(PICTURES_AT_ONCE)
 
     async def search(self, request: SearchRequest) -> SearchResponse:
-        """Answers one request.
+        """Answers one request, by the one model and the one collection that the answer names.
 
         Raises:
             SearchError: of whichever kind says what is wrong.
         """
+        return await self._pins.answer(request.collection, lambda pin: self._search(request, pin))
+
+    async def _search(self, request: SearchRequest, pin: Pin) -> SearchResponse:
         start = time.perf_counter()
         where = parse_filter(request.filter)
-        terms = await _all([self._term(term) for term in request.terms])
+        terms = await _all([self._term(term, pin.spec) for term in request.terms])
         encoded = time.perf_counter()
         found = await self._retrieval.search(
             VectorQuery(
+                collection=pin.collection,
                 terms=tuple(term for term, _ in terms),
                 fingerprint=_one_model({fingerprint for _, fingerprint in terms if fingerprint}),
                 like=tuple(dict.fromkeys(request.like)),
@@ -71,7 +81,6 @@ class SearchService:
                 offset=request.offset,
                 min_score=request.min_score,
                 explain=request.explain,
-                collection=request.collection,
             )
         )
         done = time.perf_counter()
@@ -89,31 +98,35 @@ class SearchService:
 
     async def embed(
         self, texts: Sequence[str], images: Sequence[bytes]
-    ) -> tuple[list[Encoded], list[Encoded]]:
-        """The vectors of texts and of picture files."""
-        vectors = await _all([self._encode_text(text) for text in texts])
-        return vectors, await _all([self._picture(image) for image in images])
+    ) -> tuple[ModelSpec, list[Encoded], list[Encoded]]:
+        """The published collection's model, and its vectors of texts and of picture files."""
+        try:
+            spec = (await self._pins.pin()).spec
+        except NothingPublishedError:
+            spec = self._first
+        vectors = await _all([self._encode_text(text, spec) for text in texts])
+        return spec, vectors, await _all([self._picture(image, spec) for image in images])
 
-    async def _term(self, term: Term) -> tuple[TermVector, str | None]:
+    async def _term(self, term: Term, spec: ModelSpec) -> tuple[TermVector, str | None]:
         """The term, encoded, and the fingerprint of the model that did it (None for an id)."""
         if term.image_id is not None:
             return TermVector("image_id", "image", term.weight, image_id=term.image_id), None
         if term.text is not None:
-            encoded = await self._encode_text(term.text.strip())
+            encoded = await self._encode_text(term.text.strip(), spec)
             return TermVector("text", "text", term.weight, encoded.vector), encoded.fingerprint
         if term.image_url is not None:
-            encoded = await self._fetched(term.image_url)
+            encoded = await self._fetched(term.image_url, spec)
             return TermVector("image_url", "image", term.weight, encoded.vector), encoded.fingerprint
         encoded = await self._picture(
-            decode_base64(term.image_base64 or "", self._settings.image.max_image_mb)
+            decode_base64(term.image_base64 or "", self._settings.image.max_image_mb), spec
         )
         return TermVector("image_base64", "image", term.weight, encoded.vector), encoded.fingerprint
 
-    async def _picture(self, data: bytes) -> Encoded:
+    async def _picture(self, data: bytes, spec: ModelSpec) -> Encoded:
         async with self._pictures:
-            return await self._encode_image(data)
+            return await self._encode_image(data, spec)
 
-    async def _fetched(self, url: str) -> Encoded:
+    async def _fetched(self, url: str, spec: ModelSpec) -> Encoded:
         settings = self._settings
         async with self._pictures:
             data = await fetch_image(
@@ -122,7 +135,7 @@ class SearchService:
                 timeout_s=settings.serve.fetch_timeout_s,
                 allow_private=settings.serve.allow_private_urls,
             )
-            return await self._encode_image(data)
+            return await self._encode_image(data, spec)
 
 
 def decode_base64(value: str, max_mb: float) -> bytes:
@@ -149,7 +162,7 @@ async def _all(calls: Sequence[Coroutine[Any, Any, T]]) -> list[T]:
 
 def _one_model(fingerprints: set[str]) -> str | None:
     if len(fingerprints) > 1:
-        raise ModelMismatchError("the encoders are changing to another model: try again in a moment")
+        raise ModelMismatchError("the encoders answered with two models: try again in a moment")
     return next(iter(fingerprints), None)
 
 

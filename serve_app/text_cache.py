@@ -5,26 +5,28 @@ from __future__ import annotations
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable
 
+from search_core.model import ModelSpec
 from serve_app.messages import Encoded
 
 
 class TextCache:
-    """A text encoding call that remembers its last `size` answers."""
+    """A text encoding call that remembers its last `size` answers, each for the model that gave it."""
 
-    def __init__(self, encode: Callable[[str], Awaitable[Encoded]], size: int) -> None:
+    def __init__(self, encode: Callable[[str, ModelSpec], Awaitable[Encoded]], size: int) -> None:
         self._encode = encode
         self._size = size
-        self._known: OrderedDict[str, Encoded] = OrderedDict()
+        self._known: OrderedDict[tuple[str, str], Encoded] = OrderedDict()
 
-    async def __call__(self, text: str) -> Encoded:
-        """The vector of a text, encoded or remembered."""
-        known = self._known.get(text)
+    async def __call__(self, text: str, spec: ModelSpec) -> Encoded:
+        """The vector of a text by a model, encoded or remembered."""
+        key = spec.fingerprint, text
+        known = self._known.get(key)
         if known is not None:
-            self._known.move_to_end(text)
+            self._known.move_to_end(key)
             return known
-        encoded = await self._encode(text)
+        encoded = await self._encode(text, spec)
         if self._size:
-            self._known[text] = encoded
+            self._known[key] = encoded
             if len(self._known) > self._size:
                 self._known.popitem(last=False)
         return encoded

@@ -330,3 +330,53 @@ async def test_a_reader_that_comes_as_the_holder_changes_shards_takes_nothing_aw
     await holder.close()
     assert await reader.count(NAME) == 65
     await reader.close()
+
+
+# --- letting go ---
+
+
+async def test_shards_that_are_not_published_are_let_go_once_idle(kept):
+    other = "images__test__2"
+    store = opened(kept)
+    await store.create(other, SPEC)
+    await store.publish("images", NAME)
+    await store.count(NAME)
+    await store.upsert(other, points_of(5))
+    assert await store.release(3600) == []
+    assert await store.release(0) == [other]
+    with process("hold", kept) as second, pytest.raises(AssertionError):
+        line(second)  # the published one is held still
+    await store.publish("images", other)
+    assert await store.release(0) == [NAME]
+    with process("hold", kept) as second:
+        assert line(second) == "held"
+        assert (await store.collections())[0].count == 60  # as noted when it was let go
+    assert await store.count(other) == 5
+    await store.publish("images", NAME)
+    assert await store.release(0) == [other]
+    (hit,) = await store.query(other, points_of(1).vectors[0], limit=1)  # opened again for who asks by name
+    assert hit.id == points_of(1).ids[0]
+    await store.close()
+
+
+async def test_looking_at_all_collections_keeps_none_open(kept):
+    store = opened(kept)
+    await store.count(NAME)
+    used = store._shards.find(NAME).last_used
+    await store.collections()
+    assert store._shards.find(NAME).last_used == used
+    await store.close()
+
+
+async def test_a_shard_is_not_let_go_under_a_call(wide, tmp_path):
+    optimizing = asyncio.create_task(wide.optimize(NAME))
+    child = await asyncio.to_thread(optimizer, EdgeFiles(tmp_path / "store").shard(NAME, 2))
+    os.kill(child, signal.SIGSTOP)
+    try:
+        assert await wide.count(NAME) == ENOUGH
+        assert await wide.release(0) == []
+    finally:
+        os.kill(child, signal.SIGCONT)
+    await optimizing
+    assert await wide.release(0) == [NAME]
+    assert await wide.unindexed(NAME) == 0

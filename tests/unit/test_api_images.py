@@ -173,11 +173,13 @@ async def test_status_ready_and_collections(api: ApiUnderTest) -> None:
     assert (collection["count"], collection["state"]) == (30, "ready")
 
 
-async def test_encoders_of_another_model_are_not_ready(api: ApiUnderTest) -> None:
-    api.encoders.fingerprint = "other"
+async def test_a_server_whose_model_cannot_be_loaded_is_not_ready(api: ApiUnderTest) -> None:
+    assert (await api.client.get("/ready")).status_code == 200
+    assert api.encoders.prepared == ["fake", "fake"]
+    api.encoders.broken.add("fake")
     response = await api.client.get("/ready")
-    assert response.status_code == 503
-    assert response.json()["type"].endswith("model-mismatch")
+    assert response.status_code == 500
+    assert response.json()["type"].endswith("model")
 
 
 async def test_the_openapi_document_describes_every_route_and_problem(api: ApiUnderTest) -> None:

@@ -12,7 +12,6 @@ import pytest
 
 from search_core.errors import OverloadedError, StoreUnavailableError
 from search_core.fake import COLOURS
-from search_core.model import resolve_model
 from search_core.points import Batch, point_id
 from search_core.store import new_collection_name
 from tests.fixtures.api_app import PER_COLOUR, ApiUnderTest, picture, running_api
@@ -175,16 +174,6 @@ async def test_texts_are_encoded_once(api: ApiUnderTest) -> None:
     for _ in range(3):
         await api.hit_ids(terms=[{"text": "red"}, {"text": " red "}])
     assert api.encoders.texts.count("red") <= 2
-
-
-async def test_a_collection_of_another_model_is_refused(api: ApiUnderTest) -> None:
-    other = resolve_model("fake/32")
-    name = new_collection_name("images", other, now=4e9)
-    await api.store.create(name, other)
-    response = await api.search(terms=[{"text": "red"}], collection=name)
-    assert response.status_code == 503
-    assert response.headers["retry-after"]
-    assert "restart the server" in response.json()["detail"]
 
 
 async def test_nothing_is_published_yet(tmp_path: Path) -> None:

@@ -81,6 +81,7 @@ NEEDS = {  # the only modules that bring a heavy library along, and which
     "edge": {"qdrant_edge"},
     "edge_optimizer": {"qdrant_edge"},
     "object_store": {"pyarrow"},
+    "edge_shards": {"qdrant_edge"},
     "owner": {"ray", "qdrant_edge"},
     "pictures": {"pyarrow"},
     "qdrant": {"qdrant_client"},
