@@ -164,7 +164,10 @@ class _Job:
             raise SourceError(
                 f"none of the {report.seen} files could be indexed: `image-search status` says why, file by file"
             )
-        if await store.unindexed(name) > self._settings.store.optimize_after:
+        ends_load = (
+            is_new and self._settings.store.qdrant_url is not None
+        )  # where indexing waits for the load's end
+        if ends_load or await store.unindexed(name) > self._settings.store.optimize_after:
             await store.optimize(name)
         report.seconds = self.seconds()
         await store.annotate(name, {"last_run": report.to_dict(), "count": collection.count})

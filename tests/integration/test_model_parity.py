@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import io
 import json
 import shutil
@@ -13,18 +14,23 @@ import numpy as np
 import open_clip
 import pytest
 import torch
-from batch_index.stages import Decode, Embed
 from open_clip.transform import image_transform
 from PIL import Image
 
+from batch_index.embed import EmbedAndWrite
+from batch_index.plan_file import Task
+from batch_index.prepare import Prepare
 from search_core.clip import OpenClipEncoder, choose_precision
+from search_core.edge import EdgeStore
 from search_core.encoder import Encoder, load_encoder
 from search_core.errors import ModelError
 from search_core.model import Preprocess, resolve_model
 from search_core.pictures import file_uri
+from search_core.points import Point
 from search_core.preprocess import pixels_of, to_pixels
-from search_core.settings import ImageSettings, ModelSettings
+from search_core.settings import ImageSettings, ModelSettings, SourceSettings, StoreSettings
 from tests.fixtures import tiny_clip
+from tests.fixtures.one_shard import OneShard
 from tests.fixtures.pictures import encoded, photo, plain, put
 
 LIMITS = ImageSettings()
@@ -177,16 +183,23 @@ def test_batch_and_query_give_the_same_vectors(encoder, tmp_path):
     """The same bytes through the stages of the pipeline and through the path of a query; large JPEGs too."""
     files = [*FILES, encoded(photo(1400, 900, 8), "JPEG", quality=92)]
     paths = [put(tmp_path, f"{number}.img", data) for number, data in enumerate(files)]
-    description = json.dumps({"modified": None, "captions": [], "columns": {}})
-    batch: dict[str, Any] = {
-        "uri": np.array([file_uri(path) for path in paths], dtype=object),
-        "version": np.array(["v"] * len(paths), dtype=object),
-        "description": np.array([description] * len(paths), dtype=object),
-    }
-    rows = Embed(encoder.spec, FP32)(Decode(encoder.spec.preprocess, LIMITS)(batch))
-    assert rows["error"].tolist() == [""] * len(files)
-    np.testing.assert_allclose(rows["vector"], encoder.encode_pixels(pixels(encoder, files)), atol=1e-5)
-    for vector, data in zip(rows["vector"], files, strict=True):
+    told = json.dumps({"captions": [], "columns": {}})
+    coordinator = OneShard([Task(file_uri(path), "v", 0, "", told, "", "added") for path in paths])
+    store = EdgeStore(StoreSettings(path=tmp_path / "store"))
+
+    async def index() -> list[Point]:
+        await store.create("c", encoder.spec)
+        embed = EmbedAndWrite(coordinator, encoder.spec, FP32, lambda: store, "c", to_embed=True, texts=())
+        for table in Prepare(coordinator, encoder.spec.preprocess, SourceSettings(), LIMITS, 4)(0):
+            await embed(table)
+        points, _ = await store.scroll("c", with_vectors=True)
+        await store.close()
+        return points
+
+    found = {point.payload["uri"]: point.vector for point in asyncio.run(index())}
+    vectors = np.stack([found[file_uri(path)] for path in paths])
+    np.testing.assert_allclose(vectors, encoder.encode_pixels(pixels(encoder, files)), atol=1e-5)
+    for vector, data in zip(vectors, files, strict=True):
         np.testing.assert_allclose(vector, encoder.encode_pixels(pixels(encoder, [data]))[0], atol=1e-5)
 
 

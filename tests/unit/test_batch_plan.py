@@ -11,13 +11,13 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_index.plan import Copy, Plan, batched
-from batch_index.sources import SourceItem
+from batch_index import rows
+from batch_index.plan import Plan, batched
 from search_core.errors import SourceError
 from search_core.pictures import local_path
 from search_core.points import point_id
 from tests.fixtures.pictures import encoded, photo, plain, put, unique
-from tests.fixtures.shelf import Shelf
+from tests.fixtures.shelf import Run, Shelf, gone, tasks
 
 
 @pytest.fixture
@@ -27,29 +27,37 @@ def shelf(tmp_path):
     shelf.close()
 
 
-def name_of(item: SourceItem) -> str:
-    path = local_path(item.uri)
+def name_of(uri: str) -> str:
+    path = local_path(uri)
     assert path is not None
     return path.name
 
 
-def told(plan: Plan) -> dict[str, list[str]]:
-    """What is to be done, by file name: embed and copy with their action."""
+def told(what: Plan | Run) -> dict[str, list[str]]:
+    """What is to be read and embedded and what takes over a known vector, or what was: by file name, with its action."""
+    if isinstance(what, Run):
+        found = [(row["outcome"] == rows.REUSE, row["action"], row["uri"]) for row in what.rows]
+    else:
+        found = [(bool(task.origin), task.action, task.uri) for task in tasks(what)]
     return {
-        "embed": sorted(f"{task.action} {name_of(task.file)}" for task in plan.embed),
-        "copy": sorted(f"{copy.action} {name_of(copy.file)}" for copy in plan.copy),
+        kind: sorted(
+            f"{action} {name_of(uri)}" for reused, action, uri in found if reused == (kind == "copy")
+        )
+        for kind in ("embed", "copy")
     }
 
 
-def assert_whole(plan: Plan, files: int) -> None:
+def assert_whole(what: Plan | Run, files: int) -> None:
     """Every file is in exactly one place."""
+    plan, uris = (
+        (what.plan, [row["uri"] for row in what.rows])
+        if isinstance(what, Run)
+        else (what, [task.uri for task in tasks(what)])
+    )
     assert plan.seen == files
-    uris = [task.file.uri for task in plan.embed] + [copy.file.uri for copy in plan.copy]
-    assert len(set(uris)) == len(uris)
+    assert len(set(uris)) == len(uris) == plan.tasks
     assert plan.seen == len(uris) + plan.unchanged + plan.quarantined
-    counts = plan.counts()
-    assert counts["added"] + counts["updated"] + counts["moved"] == len(uris)
-    assert counts["deleted"] == len(plan.delete)
+    assert plan.deleted == len(gone(plan))
 
 
 def test_new_files_are_added(shelf):
@@ -81,7 +89,7 @@ def test_a_second_run_over_a_table_has_nothing_to_do(shelf):
     """Though the sizes of its rows are unknown, and one of them is broken."""
     path = shelf.root / "a.parquet"
     pq.write_table(pa.table({"image": [unique(1), unique(2), b"broken"], "caption": ["a", "b", "c"]}), path)
-    assert len(shelf.index(path).embed) == 3
+    assert len(shelf.index(path).rows) == 3
     plan = shelf.plan(path, delete_missing=True)
     assert plan.is_empty
     assert (plan.unchanged, plan.quarantined) == (2, 1)
@@ -120,8 +128,8 @@ def test_a_file_that_was_only_touched_is_not_embedded_again(shelf):
     shelf.index()
     before = shelf.points()["pictures/a.png"]
     os.utime(path, ns=(0, 1_700_000_000_000_000_000))
-    plan = shelf.index()
-    assert told(plan) == {"embed": [], "copy": ["updated a.png"]}
+    run = shelf.index()
+    assert told(run) == {"embed": [], "copy": ["updated a.png"]}
     after = shelf.points()["pictures/a.png"]
     assert (after.vector == before.vector).all()
     assert after.payload["modified"] == "2023-11-14T22:13:20.000000Z"
@@ -132,8 +140,8 @@ def test_a_changed_caption_is_written_without_embedding(shelf):
     put(shelf.root, "a.png", unique(1))
     shelf.index()
     (shelf.root / "a.txt").write_text("new words")
-    plan = shelf.index()
-    assert told(plan) == {"embed": [], "copy": ["updated a.png"]}
+    run = shelf.index()
+    assert told(run) == {"embed": [], "copy": ["updated a.png"]}
     assert shelf.points()["pictures/a.png"].payload["caption"] == "new words"
     (shelf.root / "a.txt").unlink()
     shelf.index()
@@ -147,10 +155,10 @@ def test_a_moved_file_takes_its_vector_along(shelf):
     before = shelf.points()["pictures/a.png"]
     (shelf.root / "sub").mkdir()
     (shelf.root / "a.png").rename(shelf.root / "sub" / "c.png")
-    plan = shelf.index()
-    assert told(plan) == {"embed": [], "copy": ["moved c.png"]}
-    assert plan.delete == []
-    assert_whole(plan, 2)
+    run = shelf.index()
+    assert told(run) == {"embed": [], "copy": ["moved c.png"]}
+    assert gone(run.plan) == []
+    assert_whole(run, 2)
     after = shelf.points()
     assert sorted(after) == ["pictures/b.png", "pictures/sub/c.png"]
     assert (after["pictures/sub/c.png"].vector == before.vector).all()
@@ -162,8 +170,8 @@ def test_a_move_needs_the_old_file_to_be_gone_else_it_is_an_add_without_embeddin
     put(shelf.root, "a.png", unique(1))
     shelf.index()
     put(shelf.root, "copy.png", unique(1))
-    plan = shelf.index()
-    assert told(plan) == {"embed": [], "copy": ["added copy.png"]}
+    run = shelf.index()
+    assert told(run) == {"embed": [], "copy": ["added copy.png"]}
     points = shelf.points()
     assert sorted(points) == ["pictures/a.png", "pictures/copy.png"]
     assert (points["pictures/a.png"].vector == points["pictures/copy.png"].vector).all()
@@ -175,9 +183,9 @@ def test_a_move_from_outside_the_sources_is_an_add(shelf):
     put(shelf.root, "new/b.png", unique(2))
     shelf.index()
     (shelf.root / "old" / "a.png").rename(shelf.root / "new" / "a.png")
-    plan = shelf.index(shelf.root / "new", delete_missing=True)
-    assert told(plan) == {"embed": [], "copy": ["added a.png"]}
-    assert plan.delete == []
+    run = shelf.index(shelf.root / "new", delete_missing=True)
+    assert told(run) == {"embed": [], "copy": ["added a.png"]}
+    assert gone(run.plan) == []
     assert sorted(shelf.points()) == ["pictures/new/a.png", "pictures/new/b.png", "pictures/old/a.png"]
 
 
@@ -187,8 +195,8 @@ def test_one_old_file_moves_to_one_new_place_only(shelf):
     (shelf.root / "a.png").unlink()
     for name in ("x.png", "y.png", "z.png"):
         put(shelf.root, name, unique(1))
-    plan = shelf.index()
-    assert told(plan) == {"embed": [], "copy": ["added y.png", "added z.png", "moved x.png"]}
+    run = shelf.index()
+    assert told(run) == {"embed": [], "copy": ["added y.png", "added z.png", "moved x.png"]}
     assert sorted(shelf.points()) == ["pictures/x.png", "pictures/y.png", "pictures/z.png"]
 
 
@@ -199,9 +207,9 @@ def test_a_file_that_takes_over_the_contents_of_a_gone_one_is_updated_not_moved(
     before = shelf.points()["pictures/a.png"]
     (shelf.root / "a.png").unlink()
     put(shelf.root, "b.png", unique(1))
-    plan = shelf.index(delete_missing=True)
-    assert told(plan) == {"embed": [], "copy": ["updated b.png"]}
-    assert plan.delete == [before.id]
+    run = shelf.index(delete_missing=True)
+    assert told(run) == {"embed": [], "copy": ["updated b.png"]}
+    assert gone(run.plan) == [before.id]
     after = shelf.points()
     assert list(after) == ["pictures/b.png"]
     assert (after["pictures/b.png"].vector == before.vector).all()
@@ -214,16 +222,16 @@ def test_a_moved_and_changed_file_is_a_new_one(shelf):
     put(shelf.root, "b.png", unique(2))
     plan = shelf.plan(delete_missing=True)
     assert told(plan) == {"embed": ["added b.png"], "copy": []}
-    assert len(plan.delete) == 1
+    assert len(gone(plan)) == 1
 
 
 def test_copies_among_new_files_are_embedded_once(shelf):
     for name in ("a.png", "b.png", "c.png"):
         put(shelf.root, name, unique(1))
     put(shelf.root, "d.png", unique(2))
-    plan = shelf.index()
-    assert told(plan) == {"embed": ["added a.png", "added d.png"], "copy": ["added b.png", "added c.png"]}
-    assert_whole(plan, 4)
+    run = shelf.index()
+    assert told(run) == {"embed": ["added a.png", "added d.png"], "copy": ["added b.png", "added c.png"]}
+    assert_whole(run, 4)
     vectors = [shelf.points()[f"pictures/{name}.png"].vector for name in "abc"]
     assert (vectors[0] == vectors[1]).all()
     assert (vectors[0] == vectors[2]).all()
@@ -247,8 +255,8 @@ def test_two_files_may_exchange_their_contents(shelf):
     (shelf.root / "t.png").rename(b)
     os.utime(a, ns=(1, 10**18))  # a rename leaves the times; the size differs or not
     os.utime(b, ns=(1, 10**18 + 1))
-    plan = shelf.index()
-    assert told(plan) == {"embed": [], "copy": ["updated a.png", "updated b.png"]}
+    run = shelf.index()
+    assert told(run) == {"embed": [], "copy": ["updated a.png", "updated b.png"]}
     after = shelf.points()
     assert (after["pictures/a.png"].vector == before["pictures/b.png"].vector).all()
     assert (after["pictures/b.png"].vector == before["pictures/a.png"].vector).all()
@@ -264,8 +272,8 @@ def test_contents_may_go_round_in_a_ring(shelf):
     for number, name in enumerate(names):
         path = put(shelf.root, name, unique((number + 1) % 6))
         os.utime(path, ns=(1, 10**18 + number))
-    plan = shelf.index()
-    assert told(plan) == {"embed": [], "copy": [f"updated {name}" for name in names]}
+    run = shelf.index()
+    assert told(run) == {"embed": [], "copy": [f"updated {name}" for name in names]}
     after = shelf.points()
     for number, name in enumerate(names):
         origin = before[f"pictures/{names[(number + 1) % 6]}"]
@@ -279,8 +287,8 @@ def test_what_a_changed_file_held_before_is_not_embedded_again(shelf):
     before = shelf.points()["pictures/a.png"]
     put(shelf.root, "a.png", unique(2))
     put(shelf.root, "b.png", unique(1))
-    plan = shelf.index()
-    assert told(plan) == {"embed": ["updated a.png"], "copy": ["added b.png"]}
+    run = shelf.index()
+    assert told(run) == {"embed": ["updated a.png"], "copy": ["added b.png"]}
     after = shelf.points()
     assert (after["pictures/b.png"].vector == before.vector).all()
     assert (after["pictures/a.png"].vector != before.vector).any()
@@ -290,13 +298,13 @@ def test_what_is_gone_stays_unless_deleting_is_asked_for(shelf):
     put(shelf.root, "a.png", unique(1))
     put(shelf.root, "b.png", unique(2))
     shelf.index()
-    gone = shelf.root / "a.png"
-    gone.unlink()
-    assert shelf.plan().delete == []
+    old = shelf.root / "a.png"
+    old.unlink()
+    assert gone(shelf.plan()) == []
     assert shelf.plan().is_empty
-    plan = shelf.index(delete_missing=True)
-    assert plan.delete == [point_id(gone.as_uri())]
-    assert plan.counts()["deleted"] == 1
+    run = shelf.index(delete_missing=True)
+    assert gone(run.plan) == [point_id(old.as_uri())]
+    assert run.plan.deleted == 1
     assert list(shelf.points()) == ["pictures/b.png"]
 
 
@@ -310,7 +318,7 @@ def test_only_what_is_under_the_named_sources_is_deleted(shelf):
         (shelf.root / name).unlink()
 
     def deleted(*given: Path) -> set[str]:
-        ids = set(shelf.plan(*given, delete_missing=True).delete)
+        ids = set(gone(shelf.plan(*given, delete_missing=True)))
         return {name for name, point in shelf.points().items() if point.id in ids}
 
     assert deleted(shelf.root / "one") == {
@@ -337,7 +345,7 @@ def test_pictures_that_came_from_elsewhere_are_never_missed(shelf):
     (shelf.root / "a.png").unlink()
     put(shelf.root, "b.png", unique(2))
     plan = shelf.plan(delete_missing=True)
-    assert plan.delete == [point_id((shelf.root / "a.png").as_uri())]
+    assert gone(plan) == [point_id((shelf.root / "a.png").as_uri())]
 
 
 def test_a_file_whose_folder_cannot_be_looked_into_is_not_gone(shelf):
@@ -351,7 +359,7 @@ def test_a_file_whose_folder_cannot_be_looked_into_is_not_gone(shelf):
     shelf.run(
         shelf.store.upsert("images__test__1", Batch([point_id(uri)], np.ones((1, 8), np.float32), [payload]))
     )
-    assert shelf.plan(delete_missing=True).delete == []
+    assert gone(shelf.plan(delete_missing=True)) == []
 
 
 def test_broken_files_are_counted_and_not_tried_again_until_they_change(shelf):
@@ -373,21 +381,6 @@ def test_empty_files_are_no_copies_of_each_other(shelf):
     assert told(shelf.plan()) == {"embed": ["added a.png", "added b.png"], "copy": []}
 
 
-def test_a_file_that_cannot_be_read_is_left_to_the_reader(shelf, monkeypatch):
-    """It vanishes between listing and hashing."""
-    for name in ("a.png", "b.png"):
-        put(shelf.root, name, unique(1))
-    listed = Path.open
-
-    def vanishing(path: Path, *args, **options):
-        if path.name == "b.png":
-            raise FileNotFoundError(2, "gone", str(path))
-        return listed(path, *args, **options)
-
-    monkeypatch.setattr(Path, "open", vanishing)
-    assert told(shelf.plan()) == {"embed": ["added a.png", "added b.png"], "copy": []}
-
-
 def test_more_files_than_one_page(shelf, monkeypatch):
     monkeypatch.setattr("batch_index.plan.PAGE", 7)
     for number in range(30):
@@ -397,7 +390,7 @@ def test_more_files_than_one_page(shelf, monkeypatch):
     for number in range(0, 30, 2):
         (shelf.root / f"{number:02}.png").rename(shelf.root / f"moved-{number:02}.png")
     plan = shelf.plan()
-    assert plan.counts() == {"added": 0, "updated": 0, "moved": 15, "deleted": 0}
+    assert (plan.added, plan.updated, plan.moved, plan.deleted) == (0, 0, 15, 0)
     assert plan.unchanged == 16
     assert_whole(plan, 31)
 
@@ -407,19 +400,16 @@ def test_no_files_at_all_are_an_error(shelf):
         shelf.plan()
 
 
-def test_a_copy_whose_origin_has_gone_or_changed_is_reported_and_not_invented(shelf):
+def test_a_move_whose_origin_has_gone_meanwhile_is_an_add(shelf):
     put(shelf.root, "a.png", unique(1))
+    put(shelf.root, "keep.png", unique(2))
     shelf.index()
-    put(shelf.root, "b.png", unique(1))
-    (copy,) = shelf.plan().copy
-    wrong_hash = Copy(copy.file, copy.description, copy.action, copy.origin, "0" * 64)
-    wrong_origin = Copy(
-        copy.file, copy.description, copy.action, point_id("file:///never"), copy.content_hash
-    )
-    done = shelf.copy(Plan(copy=[wrong_hash, wrong_origin]))
-    assert (done.written, done.missing) == ([], [wrong_hash, wrong_origin])
-    assert list(shelf.points()) == ["pictures/a.png"]
-    assert shelf.copy(Plan(copy=[copy])).written == [copy]
+    (shelf.root / "a.png").rename(shelf.root / "b.png")
+    plan = shelf.plan()
+    assert told(plan) == {"embed": [], "copy": ["moved b.png"]}
+    shelf.run(shelf.store.delete("images__test__1", [tasks(plan)[0].origin]))
+    assert told(shelf.carry_out(plan)) == {"embed": ["added b.png"], "copy": []}
+    assert sorted(shelf.points()) == ["pictures/b.png", "pictures/keep.png"]
 
 
 def test_batched_keeps_order_and_loses_nothing():

@@ -4,10 +4,13 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 import pytest
 
-from batch_index.sources import Source, SourceItem, list_files, open_source
+from batch_index.plan import list_items
+from batch_index.plan_file import PlanFile
+from batch_index.sources import Source, SourceItem, open_source
 from search_core.errors import SourceError
 from search_core.pictures import file_uri, local_path
 from search_core.settings import SourceSettings
@@ -42,7 +45,13 @@ def name_of(item: SourceItem) -> str:
 
 
 def names(*given: str | Path) -> list[str]:
-    return [name_of(file) for file in list_files([opened(str(one)) for one in given])]
+    """As a run lists them: each once, and an error if there is none."""
+    with TemporaryDirectory() as folder:
+        plan = PlanFile(Path(folder) / "plan.db")
+        try:
+            return [name_of(item) for item in list_items([opened(str(one)) for one in given], plan)]
+        finally:
+            plan.close()
 
 
 def test_a_folder_gives_its_pictures_at_any_depth(folder):

@@ -14,7 +14,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
-from batch_index.sources import Reader, Source, SourceItem, list_files, open_source
+from batch_index.sources import Reader, Source, SourceItem, open_source
 from search_core import containers
 from search_core.errors import ImageError, NotFoundError, SourceError
 from search_core.pictures import file_uri, read_picture
@@ -260,7 +260,7 @@ def test_a_tar_that_breaks_off_is_an_error(tmp_path, damage):
 def test_a_plain_list(tmp_path):
     text = "\ufeffhttps://example.com/a.jpg\r\n\n# a note\n  http://example.com/b.jpg#x  \nhttps://example.com/a.jpg"
     path = put(tmp_path, "list.txt", text.encode())
-    assert [item.uri for item in list_files([opened(path)])] == [
+    assert list(dict.fromkeys(item.uri for item in opened(path).items())) == [
         "https://example.com/a.jpg",
         "http://example.com/b.jpg#x",
     ]

@@ -13,7 +13,7 @@ from typing import Any
 
 import pytest
 
-from batch_index.sources import Reader, list_files, open_source
+from batch_index.sources import Reader, open_source
 from search_core import fetch
 from search_core.errors import FetchError, ImageError
 from search_core.fetch import retry_after_s
@@ -121,7 +121,7 @@ def test_sizes_and_hashes_of_a_list_are_verified(server, tmp_path):
         f"{server.url('bare', GOOD)}",
     ]
     path = put(tmp_path, "list.tsv", "\n".join(lines).encode())
-    items = list(list_files([open_source(str(path), settings())]))
+    items = list(open_source(str(path), settings()).items())
     assert [item.version for item in items] == [MD5, MD5, other, ""]
     assert read(*((item.uri, item.expected) for item in items)) == [DATA, "wrong_size", "wrong_md5", DATA]
     assert len(server.asked) == 4  # another attempt would give the same
