@@ -137,3 +137,28 @@ def test_rows_that_the_store_refuses_are_not_given_back(store, tmp_path):
     other = EdgeStore(StoreSettings(path=tmp_path / "store", lock_timeout_s=0))
     with pytest.raises(StoreLockedError):
         through(other, table({}))
+
+
+def test_a_batch_of_nothing_but_broken_rows_writes_nothing(store):
+    broken = {"outcome": rows.BROKEN, "reason": "missing", "error": "no file", "payload": "", "pixels": b""}
+    assert through(store, table(broken, broken))["outcome"].to_pylist() == [rows.BROKEN] * 2
+    assert stored(store) == {}
+
+
+def test_the_store_is_opened_once(store):
+    opened = []
+
+    def open_store() -> EdgeStore:
+        opened.append(store)
+        return store
+
+    stage = EmbedAndWrite(Notes(), SPEC, MODEL, open_store, NAME, to_embed=True, texts=())  # type: ignore[arg-type]
+
+    async def both() -> None:
+        await asyncio.gather(
+            stage(table({})), stage(table({}, {}))
+        )  # one is written while the other is embedded
+
+    asyncio.run(both())
+    assert len(opened) == 1
+    assert len(stored(store)) == 2

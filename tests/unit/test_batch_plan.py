@@ -20,9 +20,10 @@ from tests.fixtures.pictures import encoded, photo, plain, put, unique
 from tests.fixtures.shelf import Run, Shelf, gone, tasks
 
 
-@pytest.fixture
-def shelf(tmp_path):
-    shelf = Shelf(tmp_path)
+@pytest.fixture(params=[64, 1], ids=["together", "one_by_one"])
+def shelf(tmp_path, request):
+    """All of it holds whether pictures are read together or one is written before the next is read."""
+    shelf = Shelf(tmp_path, request.param)
     yield shelf
     shelf.close()
 
@@ -232,6 +233,9 @@ def test_copies_among_new_files_are_embedded_once(shelf):
     run = shelf.index()
     assert told(run) == {"embed": ["added a.png", "added d.png"], "copy": ["added b.png", "added c.png"]}
     assert_whole(run, 4)
+    assert sorted(name_of(row["uri"]) for row in run.put_off) == (
+        ["b.png", "c.png"] if shelf.batch > 1 else []  # they meet in flight, or find what is written
+    )
     vectors = [shelf.points()[f"pictures/{name}.png"].vector for name in "abc"]
     assert (vectors[0] == vectors[1]).all()
     assert (vectors[0] == vectors[2]).all()
@@ -243,7 +247,11 @@ def test_files_of_one_size_are_not_taken_for_copies(shelf):
     assert len(one) == len(two)
     put(shelf.root, "a.bmp", one)
     put(shelf.root, "b.bmp", two)
-    assert told(shelf.plan()) == {"embed": ["added a.bmp", "added b.bmp"], "copy": []}
+    assert told(shelf.index()) == {"embed": ["added a.bmp", "added b.bmp"], "copy": []}
+    (shelf.root / "a.bmp").unlink()
+    put(shelf.root, "c.bmp", plain((2, 1, 3), format="BMP"))
+    plan = shelf.plan(delete_missing=True)
+    assert (told(plan), plan.deleted) == ({"embed": ["added c.bmp"], "copy": []}, 1)  # no move either
 
 
 def test_two_files_may_exchange_their_contents(shelf):
@@ -372,13 +380,45 @@ def test_broken_files_are_counted_and_not_tried_again_until_they_change(shelf):
     assert_whole(plan, 2)
     assert told(shelf.plan(retry_quarantined=True))["embed"] == ["added broken.png"]
     broken.write_bytes(unique(5))
-    assert told(shelf.plan())["embed"] == ["added broken.png"]
+    assert told(shelf.index())["embed"] == ["added broken.png"]
+    assert shelf.plan().unchanged == 2
 
 
-def test_empty_files_are_no_copies_of_each_other(shelf):
-    for name in ("a.png", "b.png"):
-        put(shelf.root, name, b"")
-    assert told(shelf.plan()) == {"embed": ["added a.png", "added b.png"], "copy": []}
+def test_broken_files_are_no_copies_of_each_other(shelf):
+    """Whose bytes are those of a broken one waits for nothing: it is broken as well, and so said."""
+    for name, data in (("a.png", b""), ("b.png", b""), ("c.png", b"no picture"), ("d.png", b"no picture")):
+        put(shelf.root, name, data)
+    run = shelf.index()
+    assert told(run) == {"embed": [f"added {name}.png" for name in "abcd"], "copy": []}
+    assert [failure.reason for failure in shelf.quarantine.failures()] == ["empty"] * 2 + ["unreadable"] * 2
+    assert shelf.points() == {}
+
+
+def test_an_empty_file_is_not_where_another_moved(shelf):
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    (shelf.root / "a.png").unlink()
+    put(shelf.root, "b.png", b"")
+    plan = shelf.plan(delete_missing=True)
+    assert (told(plan), plan.deleted) == ({"embed": ["added b.png"], "copy": []}, 1)
+
+
+def test_a_file_that_cannot_be_read_is_left_to_the_reader(shelf, monkeypatch):
+    """It vanishes between listing and hashing, so nobody knows whether it is the one that is gone."""
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    (shelf.root / "a.png").rename(shelf.root / "b.png")
+    read = Path.read_bytes
+
+    def vanishing(path: Path) -> bytes:
+        if path.name == "b.png":
+            raise FileNotFoundError(2, "gone", str(path))
+        return read(path)
+
+    monkeypatch.setattr(Path, "read_bytes", vanishing)
+    plan = shelf.plan(delete_missing=True)
+    assert (told(plan), plan.deleted) == ({"embed": ["added b.png"], "copy": []}, 1)
+    assert [row["reason"] for row in shelf.carry_out(plan).rows] == ["missing"]
 
 
 def test_more_files_than_one_page(shelf, monkeypatch):
@@ -410,6 +450,37 @@ def test_a_move_whose_origin_has_gone_meanwhile_is_an_add(shelf):
     shelf.run(shelf.store.delete("images__test__1", [tasks(plan)[0].origin]))
     assert told(shelf.carry_out(plan)) == {"embed": ["added b.png"], "copy": []}
     assert sorted(shelf.points()) == ["pictures/b.png", "pictures/keep.png"]
+
+
+def test_a_move_whose_origin_has_other_contents_meanwhile_is_an_add(shelf):
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    (before,) = shelf.points().values()
+    (shelf.root / "a.png").rename(shelf.root / "b.png")
+    plan = shelf.plan()
+    assert told(plan) == {"embed": [], "copy": ["moved b.png"]}
+    from search_core.points import Batch
+
+    wrong = Batch([before.id], np.ones((1, 8), np.float32), [{**before.payload, "content_hash": "0" * 64}])
+    shelf.run(shelf.store.upsert("images__test__1", wrong))
+    assert told(shelf.carry_out(plan)) == {"embed": ["added b.png"], "copy": []}
+    after = shelf.points()
+    assert sorted(after) == ["pictures/a.png", "pictures/b.png"]
+    np.testing.assert_allclose(after["pictures/b.png"].vector, before.vector, atol=1e-6)
+
+
+def test_captions_are_sampled_from_all_that_is_to_be_indexed(shelf, monkeypatch):
+    monkeypatch.setattr("batch_index.plan.SAMPLED_CAPTIONS", 5)
+    for number in range(20):
+        put(shelf.root, f"{number:02}.png", unique(number))
+        put(shelf.root, f"{number:02}.txt", f"caption {number}\nanother".encode())
+    put(shelf.root, "without.png", unique(50))
+    plan = shelf.plan()
+    assert len(set(plan.captions)) == 5
+    assert set(plan.captions) <= {f"caption {number}" for number in range(20)}
+    assert plan.captions != [f"caption {number}" for number in range(5)]  # not just the first ones
+    shelf.carry_out(plan)
+    assert shelf.plan().captions == []
 
 
 def test_batched_keeps_order_and_loses_nothing():

@@ -23,7 +23,9 @@ from search_core.points import point_id
 from search_core.preprocess import pixels_of
 from search_core.settings import ImageSettings, SourceSettings
 from tests.fixtures.one_shard import OneShard
-from tests.fixtures.pictures import encoded, photo, plain, png_claiming, put
+from tests.fixtures.pictures import encoded, photo, plain, png_claiming, put, unique
+from tests.fixtures.shelf import SPEC as SHELF_SPEC
+from tests.fixtures.shelf import Shelf
 
 SPEC = resolve_model("fake")
 LIMITS = ImageSettings(max_image_mb=1)
@@ -91,11 +93,11 @@ def test_broken_pictures_keep_their_place_and_say_why(tmp_path):
         "good.jpg": plain("blue", format="JPEG"),
     }
     paths = [put(tmp_path, name, data) for name, data in files.items()]
-    (table,) = prepared(*map(task, paths), task(tmp_path / "missing.png"))
+    (table,) = prepared(*map(task, paths), task(tmp_path / "missing.png"), task(tmp_path))
     assert table["reason"].to_pylist() == [
-        "", "empty", "unreadable", "truncated", "too_many_pixels", "too_many_bytes", "", "missing",
+        "", "empty", "unreadable", "truncated", "too_many_pixels", "too_many_bytes", "", "missing", "missing",
     ]  # fmt: skip
-    good = [True, False, False, False, False, False, True, False]
+    good = [True, False, False, False, False, False, True, False, False]
     assert [error == "" for error in table["error"].to_pylist()] == good
     assert [outcome == rows.EMBED for outcome in table["outcome"].to_pylist()] == good
     assert [bool(pixels) for pixels in table["pixels"].to_pylist()] == good
@@ -108,3 +110,46 @@ def test_a_shard_comes_in_batches(tmp_path, size, sizes):
     tables = prepared(*map(task, paths), batch_size=size)
     assert [table.num_rows for table in tables] == sizes
     assert [row for table in tables for row in table["row"].to_pylist()] == [1, 2, 3, 4, 5]
+
+
+@pytest.fixture
+def shelf(tmp_path):
+    shelf = Shelf(tmp_path)
+    yield shelf
+    shelf.close()
+
+
+def test_only_what_is_new_is_decoded(shelf):
+    """What the collection has comes with its vector, what another picture brings is put off."""
+    put(shelf.root, "a.png", unique(1))
+    shelf.index()
+    for name, number in (("b.png", 1), ("c.png", 2), ("d.png", 2)):
+        put(shelf.root, name, unique(number))
+    plan = shelf.plan()
+    plan.file.cut()
+    stage = Prepare(shelf.coordinator(plan), SHELF_SPEC.preprocess, SourceSettings(), LIMITS, 64)  # type: ignore[arg-type]
+    (table,) = stage(0)
+    assert table["outcome"].to_pylist() == [rows.REUSE, rows.EMBED, rows.DEFERRED]
+    assert [bool(pixels) for pixels in table["pixels"].to_pylist()] == [False, True, False]
+    assert [bool(payload) for payload in table["payload"].to_pylist()] == [True, True, False]
+    before = shelf.points()["pictures/a.png"]
+    np.testing.assert_array_equal(np.frombuffer(table["vector"][0].as_py(), np.float32), before.vector)
+    payload = json.loads(table["payload"][0].as_py())
+    differing = {name for name, value in payload.items() if value != before.payload[name]}
+    assert differing == {"uri", "file_name", "modified", "source_version"}
+
+
+def test_a_repeated_shard_reads_only_what_is_not_acknowledged(shelf):
+    paths = [put(shelf.root, f"{number}.png", unique(number)) for number in range(3)]
+    plan = shelf.plan()
+    plan.file.cut()
+    coordinator = shelf.coordinator(plan, fresh=True)
+    stage = Prepare(coordinator, SHELF_SPEC.preprocess, SourceSettings(), LIMITS, 64)  # type: ignore[arg-type]
+    (first,) = stage(0)
+    assert first["outcome"].to_pylist() == [rows.EMBED] * 3
+    coordinator.acknowledge(0, [1, 3], [])
+    paths[0].unlink()
+    (again,) = stage(0)
+    assert again["outcome"].to_pylist() == [rows.DONE, rows.EMBED, rows.DONE]
+    assert again.slice(1, 1).equals(first.slice(1, 1))
+    assert [bool(pixels) for pixels in again["pixels"].to_pylist()] == [False, True, False]
