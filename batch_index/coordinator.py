@@ -101,15 +101,13 @@ class Coordinator:
     async def shard(self, number: int) -> list[tuple[int, Task, bool]]:
         """The shard's rows and tasks, and whether each is done already; waits until there is room for them."""
         tasks = self._plan.shard(number)
-        if number in self._complete:
-            return [(row, task, True) for row, task in tasks]
         async with self._changed:
-            if number not in self._open_shards:
-                await self._changed.wait_for(lambda: self._has_room(len(tasks)))
+            await self._changed.wait_for(lambda: self._is_handed_out(number) or self._has_room(len(tasks)))
+            if not self._is_handed_out(number):
                 self._open_shards[number] = _OpenShard(len(tasks))
                 self._progress.in_flight += len(tasks)
-        done = self._open_shards[number].done
-        return [(row, task, row in done) for row, task in tasks]
+        shard = self._open_shards.get(number)
+        return [(row, task, shard is None or row in shard.done) for row, task in tasks]
 
     async def acknowledge(self, number: int, rows: Sequence[int], deferred: Sequence[int]) -> None:
         """Rows of a shard that are written, broken or put off."""
@@ -185,6 +183,9 @@ class Coordinator:
     async def progress(self) -> Progress:
         """How far the run is."""
         return self._progress
+
+    def _is_handed_out(self, number: int) -> bool:
+        return number in self._open_shards or number in self._complete
 
     def _has_room(self, pictures: int) -> bool:
         in_flight = self._progress.in_flight

@@ -42,8 +42,8 @@ class Plan:
     quarantined: int = 0
     deleted: int = 0
     """Points whose file is gone and did not move, if deleting them was asked for."""
-    to_embed: bool = False
-    """Whether there are pictures whose vector is not known yet."""
+    changed: int = 0
+    """Those of the updated whose bytes may be new; the others have a new description."""
     captions: list[str] = field(default_factory=list)
     """Some of the captions of what is to be indexed, drawn with equal chances."""
 
@@ -56,6 +56,11 @@ class Plan:
     def tasks(self) -> int:
         """Pictures to index."""
         return self.added + self.updated + self.moved
+
+    @property
+    def to_embed(self) -> bool:
+        """Whether there are pictures whose vector is not known yet."""
+        return self.added + self.changed > 0
 
     @property
     def is_empty(self) -> bool:
@@ -140,11 +145,10 @@ async def _compare(plan: Plan, given: _Comparison, items: Sequence[SourceItem]) 
         before = known.get(point_id(item.uri))
         if before is None:
             plan.added += 1
-            plan.to_embed = True
             tasks.append(_task(item, description, "added"))
         elif before.get("source_version") != item.version:
             plan.updated += 1
-            plan.to_embed = True
+            plan.changed += 1
             tasks.append(_task(item, description, "updated"))
         elif _described(before, item, description) != before:
             plan.updated += 1

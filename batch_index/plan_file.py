@@ -124,11 +124,14 @@ class PlanFile:
 
     def perhaps_moved(self) -> Iterator[tuple[int, Task]]:
         """Added files as large as one that is gone; `moved` may be called meanwhile."""
-        found = self._db.execute(
-            f"SELECT row, {', '.join(COLUMNS)} FROM task WHERE action = 'added' AND size > 0 "
-            "AND size IN (SELECT size FROM gone)"
-        ).fetchall()
-        yield from ((row, Task(*values)) for row, *values in found)
+        row = 0
+        while found := self._db.execute(
+            f"SELECT row, {', '.join(COLUMNS)} FROM task WHERE row > ? AND action = 'added' AND size > 0 "
+            f"AND size IN (SELECT size FROM gone) ORDER BY row LIMIT {MOST_VALUES}",
+            (row,),
+        ).fetchall():
+            for row, *values in found:
+                yield row, Task(*values)
 
     def moved(self, row: int, content_hash: str) -> bool:
         """Makes an added task a move, if a point with these contents is gone and has not moved elsewhere."""

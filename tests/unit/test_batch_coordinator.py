@@ -178,9 +178,6 @@ async def test_a_repeated_shard_that_is_complete_is_all_done_and_takes_no_room(m
     assert await in_flight(coordinator) == SHARD_ROWS
 
 
-@pytest.mark.xfail(
-    reason="each of the waiting calls opens the shard: it takes room twice, and gives back once"
-)
 async def test_a_shard_that_is_asked_for_twice_while_it_waits_takes_room_once(make):
     """Ray repeats a task whose worker died while it was waiting; the dead one's call still waits."""
     coordinator = make(max_in_flight=2 * SHARD_ROWS + 1)
