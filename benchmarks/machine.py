@@ -10,7 +10,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-PACKAGES = ("ray", "torch", "open_clip_torch", "qdrant-client", "qdrant-edge-py", "gradio")
+PACKAGES = ("ray", "torch", "open_clip_torch", "qdrant-client", "qdrant-edge-py", "ray-qdrant", "gradio")
 
 
 def describe() -> dict[str, Any]:
