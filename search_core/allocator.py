@@ -11,7 +11,7 @@ def keep_freed_memory() -> None:
     """Makes glibc reuse freed blocks instead of returning them to the system; elsewhere does nothing.
 
     By default each activation of a convolution is a fresh mapping, whose pages fault one by one: batches of 64
-    pictures ran at a third of the pace they have without (`benchmarks/encoder.py`).
+    pictures ran at a third of the pace they have without.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
