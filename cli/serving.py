@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import click
@@ -43,6 +45,7 @@ def run_demo(port: int | None, store: Path | None) -> None:
     settings = settings.changed(changes)
     if not SAMPLES.is_dir():
         raise UsageError("the sample pictures are part of the source checkout: run the demo from there")
+    Thread(target=import_module, args=("batch_index.pipeline",), daemon=True).start()  # seconds, while Ray starts
     click.echo("Starting the servers and indexing the sample pictures ...", err=True)
     run_server(settings, load("local"), meanwhile=lambda: _index_samples(settings))
 

@@ -12,6 +12,7 @@ import torch
 from search_core.allocator import keep_freed_memory
 from search_core.errors import ModelError
 from search_core.model import ModelSpec
+from search_core.open_clip_import import import_open_clip
 from search_core.points import Vectors
 from search_core.preprocess import Pixels
 from search_core.settings import ModelSettings
@@ -103,8 +104,7 @@ def choose_precision(wanted: str, device: str) -> str:
 
 
 def _load(spec: ModelSpec, device: str) -> tuple[Any, Any]:
-    import open_clip
-
+    open_clip = import_open_clip()
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         model = open_clip.create_model(

@@ -10,6 +10,7 @@ import os
 import sys
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -22,6 +23,7 @@ from search_core.model import ModelSpec, present_model, resolve_model
 from search_core.owner import start_owner, stop_owner
 from search_core.server_file import FILE_NAME, RunningServer, find_server, process_start
 from search_core.settings import Settings
+from search_core.silence import silent_stderr
 from search_core.store import Store, published
 from search_core.stores import open_store
 from serve_app.app import build_applications
@@ -48,7 +50,7 @@ def run_server(
 ) -> None:
     """Serves until SIGINT or SIGTERM, then takes everything down again.
 
-    `meanwhile` is called while the replicas load their models, in this process, which is connected to the
+    `meanwhile` is called while Serve and its replicas start, in this process, which is connected to the
     server's Ray. The server is announced once both are done.
 
     Raises:
@@ -124,13 +126,14 @@ def _ray() -> Iterator[None]:
 
 
 def _start_ray() -> None:
-    ray.init(
-        address="local",
-        num_cpus=max(LEAST_CPUS, os.cpu_count() or 1),
-        include_dashboard=False,
-        log_to_driver=False,
-        logging_level=logging.ERROR,
-    )
+    with silent_stderr():
+        ray.init(
+            address="local",
+            num_cpus=max(LEAST_CPUS, os.cpu_count() or 1),
+            include_dashboard=False,
+            log_to_driver=False,
+            logging_level=logging.ERROR,
+        )
 
 
 @contextlib.contextmanager
@@ -150,22 +153,29 @@ def _store(settings: Settings) -> Iterator[Store]:
 def _applications(
     settings: Settings, spec: ModelSpec, config: ServeDeploySchema, meanwhile: Callable[[], None] | None
 ) -> Iterator[None]:
-    http_options = config.http_options.model_dump(exclude_unset=True)
     try:
-        serve.start(
-            proxy_location=config.proxy_location,
-            http_options={**http_options, "host": settings.serve.host, "port": settings.serve.port},
-            logging_config=config.logging_config,
-        )
-        serve.run_many(build_applications(settings, spec, config), wait_for_applications_running=False)
-        if meanwhile is not None:
-            meanwhile()
+        with ThreadPoolExecutor(1, thread_name_prefix="deploy") as pool:
+            deployed = pool.submit(_deploy, settings, spec, config)
+            if meanwhile is not None:
+                meanwhile()
+            deployed.result()
         _wait_until_running()
         _wait_for_answer(settings)
         yield
     finally:
         with contextlib.redirect_stdout(io.StringIO()):  # Ray prints its surprise that actors end
             serve.shutdown()
+
+
+def _deploy(settings: Settings, spec: ModelSpec, config: ServeDeploySchema) -> None:
+    """Starts Serve and tells it what to run; its replicas are not there yet when this returns."""
+    http_options = config.http_options.model_dump(exclude_unset=True)
+    serve.start(
+        proxy_location=config.proxy_location,
+        http_options={**http_options, "host": settings.serve.host, "port": settings.serve.port},
+        logging_config=config.logging_config,
+    )
+    serve.run_many(build_applications(settings, spec, config), wait_for_applications_running=False)
 
 
 def _wait_until_running() -> None:

