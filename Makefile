@@ -68,7 +68,7 @@ $(VENV)/.dev: $(VENV)/.runtime
 	@touch $@
 
 programs:
-	@$(PYTHON) -m tools.programs
+	@$(PYTHON) -m tools.programs test
 
 data:
 	@test -d "$(DATA)" || { echo "make test-corpus: no data in $(DATA): name its folder in IMAGE_SEARCH_TEST_DATA" >&2; exit 1; }

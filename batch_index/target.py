@@ -32,9 +32,9 @@ class Target:
         self._own_owner: Store | None = None
         server = find_server(settings.store.path) if self._embedded else None
         self._address = server.ray_address if server else None
-        self._beside_server = server is not None or within_server
+        self._builds_beside = server is not None and not within_server
         self._on_ray = within_server
-        if self._beside_server:
+        if server is not None or within_server:
             self._start_ray()
             from search_core.owner import find_owner
 
@@ -45,7 +45,7 @@ class Target:
 
     def build_beside(self) -> None:
         """Takes the collection that is being built from whoever serves the published one."""
-        if self._beside_server and self._own_owner is None:
+        if self._builds_beside and self._own_owner is None:
             self.store = self._start_owner()
 
     async def prepare_to_write(self) -> None:
@@ -59,7 +59,7 @@ class Target:
 
     async def hand_over(self) -> None:
         """Lets go of a collection that was built beside a server, whose owner opens it next."""
-        if self._beside_server:
+        if self._builds_beside:
             self._stop_owner()
             self.store = self.catalog
 

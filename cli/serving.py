@@ -2,15 +2,16 @@
 
 from __future__ import annotations
 
-from importlib import import_module
 from pathlib import Path
-from threading import Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from search_core.errors import ModelMismatchError, UsageError
 from search_core.settings import Settings, load_settings
+
+if TYPE_CHECKING:
+    from ray.serve.schema import ServeDeploySchema
 
 SAMPLES = Path(__file__).resolve().parent.parent / "samples"
 
@@ -21,10 +22,9 @@ def run(settings: Settings) -> None:
     Raises:
         SearchError: the port is taken, the store is held, or the collection's model is not at hand.
     """
-    from cluster import load
     from serve_app.server import run_server
 
-    run_server(settings, load("local"))
+    run_server(settings, _config)
 
 
 def run_demo(port: int | None, store: Path | None) -> None:
@@ -33,7 +33,6 @@ def run_demo(port: int | None, store: Path | None) -> None:
     Raises:
         SearchError: as `run`, or the samples are not there.
     """
-    from cluster import load
     from serve_app.server import run_server
 
     settings = load_settings()
@@ -45,9 +44,16 @@ def run_demo(port: int | None, store: Path | None) -> None:
     settings = settings.changed(changes)
     if not SAMPLES.is_dir():
         raise UsageError("the sample pictures are part of the source checkout: run the demo from there")
-    Thread(target=import_module, args=("batch_index.pipeline",), daemon=True).start()  # seconds, while Ray starts
     click.echo("Starting the servers and indexing the sample pictures ...", err=True)
-    run_server(settings, load("local"), meanwhile=lambda: _index_samples(settings))
+    run_server(
+        settings, _config, meanwhile=lambda: _index_samples(settings), imports=["batch_index.pipeline"]
+    )
+
+
+def _config() -> ServeDeploySchema:
+    from cluster import load
+
+    return load("local")
 
 
 def _index_samples(settings: Settings) -> None:

@@ -11,8 +11,8 @@ import torch
 
 from search_core.allocator import keep_freed_memory
 from search_core.errors import ModelError
+from search_core.heavy_imports import import_open_clip
 from search_core.model import ModelSpec
-from search_core.open_clip_import import import_open_clip
 from search_core.points import Vectors
 from search_core.preprocess import Pixels
 from search_core.settings import ModelSettings

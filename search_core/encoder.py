@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Protocol
 
+from search_core.heavy_imports import collector_paused
 from search_core.model import ModelSpec
 from search_core.points import Vectors
 from search_core.preprocess import Pixels
@@ -35,6 +36,7 @@ def load_encoder(spec: ModelSpec, settings: ModelSettings) -> Encoder:
         from search_core.fake import FakeEncoder
 
         return FakeEncoder(spec)
-    from search_core.clip import OpenClipEncoder
+    with collector_paused():
+        from search_core.clip import OpenClipEncoder
 
     return OpenClipEncoder(spec, settings)

@@ -213,6 +213,12 @@ class ServeSettings(Group):
     text_cache: int = Field(4096, ge=0, description="text vectors that one API replica remembers")
     media_root: Path | None = Field(None, description="where uploads are kept; default: STORE/media")
 
+    @property
+    def url(self) -> str:
+        """Where a browser on this machine finds the server."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(self.host, self.host)
+        return f"http://{host}:{self.port}"
+
 
 class Settings(BaseSettings):
     """The root of all settings; build it once, with `load_settings`."""

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from fastapi import FastAPI
 from ray import serve
 
+from search_core.heavy_imports import collector_paused
 from search_core.settings import Settings
 from serve_app.handles import method
 
@@ -20,7 +21,8 @@ class Page:
     def __init__(
         self, settings: Settings, examples: Sequence[str], search_deployment: str, search_app: str
     ) -> None:
-        from serve_app.ui import build_page, mount_page  # Gradio: seconds to import, and needed only here
+        with collector_paused():
+            from serve_app.ui import build_page, mount_page  # Gradio: seconds to import, and needed only here
 
         search = method(serve.get_deployment_handle(search_deployment, search_app), "search")
         outer = FastAPI(openapi_url=None, docs_url=None, redoc_url=None)

@@ -143,7 +143,7 @@ def check(root: Path, target: str, port: Optional[str]) -> Tuple[List[str], List
         from tools import programs
 
         try:
-            missing = programs.missing(root)
+            missing = programs.missing("test", root)
         except programs.ProgramError as error:
             return [*filter(None, problems), str(error)], []
         problems += [program.obstacle() for program in missing]

@@ -204,3 +204,15 @@ def test_a_failing_command_becomes_its_last_line():
     script = "import sys; print('first'); print('the reason', file=sys.stderr); sys.exit(3)"
     with pytest.raises(programs.ProgramError, match=r"failed: the reason$"):
         programs.run([sys.executable, "-c", script])
+
+
+def test_training_fetches_wordnet_or_says_what_to_install(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(programs, "WORDNET", tmp_path / "data.noun")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert programs.main("model") == 1
+    assert capsys.readouterr().err == (
+        "make model: WordNet is missing: install it (sudo apt-get install wordnet-base)\n"
+    )
+    (tmp_path / "data.noun").write_text("")
+    assert programs.missing("model") == []
+    assert programs.main("model") == 0
