@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from batch_index.captions import Captions
+from batch_index.gate import Judge, pass_gate
 from batch_index.means import image_mean, phrases
 from batch_index.plan import Plan, is_gone, make_plan
 from batch_index.plan_file import PlanFile
@@ -42,6 +43,8 @@ class IndexRequest:
     retry_quarantined: bool = False
     within_server: bool = False
     """This process is a server that holds the store, connected to its Ray."""
+    judge: Judge | None = None
+    """Further checks of a new collection before it is published."""
 
 
 async def run_index(request: IndexRequest, settings: Settings) -> IndexReport:
@@ -172,8 +175,22 @@ class _Job:
         report.seconds = self.seconds()
         await store.annotate(name, {"last_run": report.to_dict(), "count": collection.count})
         if is_new:
-            await self._target.hand_over()
-            await collections.publish(self._target.catalog, self._alias, name)
+            await self._publish(name, report)
+
+    async def _publish(self, name: str, report: IndexReport) -> None:
+        catalog = self._target.catalog
+        current = (await catalog.aliases()).get(self._alias)
+        await pass_gate(
+            self._target.store,
+            name,
+            expected=report.seen - report.quarantined,
+            replaced=await catalog.describe(current) if current else None,
+            settings=self._settings.publish,
+            judge=self._request.judge,
+        )
+        await self._target.hand_over()
+        await collections.publish(self._target.catalog, self._alias, name)
+        await collections.prune(self._target.catalog, self._alias, self._settings.publish.keep)
 
 
 def _means_are_stale(collection: Collection, count: int) -> bool:

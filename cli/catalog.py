@@ -45,11 +45,11 @@ def to_text(rows: list[dict[str, Any]]) -> str:
     )
 
 
-def publish(settings: Settings, name: str) -> None:
-    """Makes `name` the collection that readers see.
+def publish(settings: Settings, name: str, *, force: bool) -> None:
+    """Makes `name` the collection that readers see; with `force` also one that was refused at the gate.
 
     Raises:
-        UsageError: it was made for another name, or its first index has not finished.
+        UsageError: it was made for another name, its first index has not finished, or it was refused.
     """
 
     async def run() -> None:
@@ -60,8 +60,12 @@ def publish(settings: Settings, name: str) -> None:
                 raise UsageError(
                     f"collection {name} was not made for {alias!r}: name its own with --collection"
                 )
-            if collection.state != "ready":
+            verdicts = collection.metadata.get("gate", [])
+            if collection.state != "ready" and not verdicts:
                 raise UsageError(f"collection {name} is unfinished: run its `image-search index` again")
+            if collection.state != "ready" and not force:
+                failed = "; ".join(f"{v['check']}: {v['detail']}" for v in verdicts if not v["passed"])
+                raise UsageError(f"collection {name} was refused, {failed}: --force publishes it as it is")
             await collections.publish(store, alias, name)
 
     asyncio.run(run())

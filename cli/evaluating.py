@@ -19,7 +19,7 @@ from search_core.evaluation import Pair, rank_of_best, read_pairs, recall
 from search_core.filters import AnyOf
 from search_core.points import Vectors
 from search_core.settings import Settings
-from search_core.store import Store, published
+from search_core.store import Store
 from serve_app.messages import Encoded, TermVector, VectorQuery
 
 PAGE = 1_000
@@ -42,26 +42,32 @@ def run(settings: Settings, file: Path, gallery: str) -> dict[str, Any]:
     Raises:
         UsageError: the file is not as it should be, or names no picture of the collection.
     """
-    return asyncio.run(_evaluate(settings, read_pairs(file), gallery))
+    pairs = read_pairs(file)
+
+    async def run() -> dict[str, Any]:
+        async with command_store(settings) as store:
+            return await evaluate(await local_search(store, settings), store, pairs, gallery)
+
+    return asyncio.run(run())
 
 
-async def _evaluate(settings: Settings, pairs: Sequence[Pair], kind: str) -> dict[str, Any]:
-    async with command_store(settings) as store:
-        collection = await published(store, settings.store.collection)
-        gallery = await _read_gallery(store, collection.name, pairs, only_named=kind == "named")
-        places = _places(gallery)
-        found = [
-            (places[pair.image], pair.captions) for pair in pairs if pair.image in places and pair.captions
-        ]
-        if not found:
-            raise UsageError("the collection has none of the images that the file names")
-        search = await local_search(store, settings)
-        texts = list(dict.fromkeys(caption.strip() for _, captions in found for caption in captions))
-        encoded = dict(zip(texts, search.encoders.encode_texts(texts), strict=True))
-        tops = {
-            text: await _top(search, encoded[text], gallery)
-            for text in tqdm(texts, unit=" queries", disable=None)
-        }
+async def evaluate(search: LocalSearch, store: Store, pairs: Sequence[Pair], kind: str) -> dict[str, Any]:
+    """The figures of `pairs` over the collection of `search`; `kind` is `named` or `all`.
+
+    Raises:
+        UsageError: the pairs name no picture of the collection.
+    """
+    gallery = await _read_gallery(store, search.collection, pairs, only_named=kind == "named")
+    places = _places(gallery)
+    found = [(places[pair.image], pair.captions) for pair in pairs if pair.image in places and pair.captions]
+    if not found:
+        raise UsageError("the collection has none of the images that the file names")
+    texts = list(dict.fromkeys(caption.strip() for _, captions in found for caption in captions))
+    encoded = dict(zip(texts, search.encoders.encode_texts(texts), strict=True))
+    tops = {
+        text: await _top(search, encoded[text], gallery)
+        for text in tqdm(texts, unit=" queries", disable=None)
+    }
     vectors = np.stack([encoded[text].vector for text in texts])
     return _figures(found, texts, tops, vectors, gallery)
 
@@ -130,7 +136,7 @@ async def _read_gallery(store: Store, name: str, pairs: Sequence[Pair], *, only_
         total += len(points)
         for point in points:
             uri = str(point.payload["uri"])
-            if point.vector is not None and (not only_named or not wanted.isdisjoint(_names(uri))):
+            if point.vector is not None and (not only_named or not wanted.isdisjoint(names_of(uri))):
                 ids.append(point.id)
                 uris.append(uri)
                 vectors.append(point.vector)
@@ -143,10 +149,10 @@ async def _read_gallery(store: Store, name: str, pairs: Sequence[Pair], *, only_
 
 def _places(gallery: _Gallery) -> dict[str, int]:
     """Each name of each picture to its row of the gallery."""
-    return {name: row for row, uri in enumerate(gallery.uris) for name in _names(uri)}
+    return {name: row for row, uri in enumerate(gallery.uris) for name in names_of(uri)}
 
 
-def _names(uri: str) -> list[str]:
+def names_of(uri: str) -> list[str]:
     """What a file of pairs may call a picture: its URI, its file name, or the end of its path."""
     parts = unquote(urlsplit(uri).path).strip("/").split("/")
     return [uri, *("/".join(parts[start:]) for start in range(len(parts)))]

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from batch_index.job import IndexRequest, run_index
 from batch_index.report import IndexReport
+from cli.gate import judge
 from search_core.settings import Settings
 
 
@@ -24,6 +25,6 @@ def run(
 ) -> IndexReport:
     """Runs one index job in this process."""
     request = IndexRequest(
-        sources, captions, rebuild, delete_missing, dry_run, retry_quarantined, within_server
+        sources, captions, rebuild, delete_missing, dry_run, retry_quarantined, within_server, judge(settings)
     )
     return asyncio.run(run_index(request, settings))

@@ -12,7 +12,7 @@ from search_core.encoder import Encoder, load_encoder
 from search_core.model import ModelSpec, resolve_model
 from search_core.preprocess import pixels_of
 from search_core.settings import Settings
-from search_core.store import Store, published
+from search_core.store import Collection, Store, published
 from serve_app.messages import Encoded, Pin
 from serve_app.retrieval import Retrieval
 from serve_app.service import SearchService
@@ -76,15 +76,15 @@ class LocalSearch:
     retrieval: Retrieval
 
 
-async def local_search(store: Store, settings: Settings) -> LocalSearch:
-    """Search over `store`, with the encoder that its published collection was made by.
+async def local_search(store: Store, settings: Settings, collection: Collection | None = None) -> LocalSearch:
+    """Search over a collection of `store`, the published one unless named, with the encoder that it was made by.
 
     Raises:
         NotFoundError: nothing is published.
         ModelMismatchError: the model of that name has changed since the collection was made.
     """
     alias = settings.store.collection
-    collection = await published(store, alias)
+    collection = collection or await published(store, alias)
     pins = OnePin(Pin(collection.name, collection.spec))
     spec = resolve_model(collection.spec.name)
     collection.require(spec)

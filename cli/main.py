@@ -293,14 +293,16 @@ def collections_list(
 
 @collections.command("publish")
 @click.argument("name")
+@click.option("--force", is_flag=True, help="Also if the checks before publishing refused it.")
 @store_options
 def collections_publish(
-    name: str, store: Path | None, qdrant_url: str | None, collection: str | None
+    name: str, force: bool, store: Path | None, qdrant_url: str | None, collection: str | None
 ) -> None:
     """Make NAME the collection that readers see."""
     from cli.catalog import publish
 
-    publish(settings_with(store=store, qdrant_url=qdrant_url, collection=collection), name)
+    settings = settings_with(store=store, qdrant_url=qdrant_url, collection=collection)
+    publish(settings, name, force=force)
     click.echo(f"published {name}")
 
 

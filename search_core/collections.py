@@ -48,6 +48,28 @@ async def rollback(store: Store, alias: str) -> str:
     return str(before)
 
 
+async def prune(store: Store, alias: str, keep: int) -> list[str]:
+    """Drops replaced collections of an alias, but for the one that `rollback` goes to and the newest, `keep` in all.
+
+    Unfinished ones stay, as an index run may be writing them. Returns the names that were dropped.
+    """
+    aliases = await store.aliases()
+    found = await store.collections()
+    replaced = [
+        collection
+        for collection in found
+        if belongs_to(alias, collection.name)
+        and collection.state == "ready"
+        and collection.name not in aliases.values()
+    ]
+    target = next((c.metadata.get("replaced") for c in found if c.name == aliases.get(alias)), None)
+    replaced.sort(key=lambda c: (c.name == target, str(c.metadata.get("published")), c.name), reverse=True)
+    dropped = [collection.name for collection in replaced[keep:]]
+    for name in dropped:
+        await store.drop(name)
+    return dropped
+
+
 async def drop(store: Store, alias: str, name: str) -> None:
     """Deletes a collection that no alias names.
 

@@ -17,6 +17,7 @@
     ├── StoreError               the vector store refuses or fails
     │   ├── StoreLockedError     another process holds it
     │   └── StoreUnavailableError  it does not answer
+    ├── GateError                a new collection that is not good enough to be published
     ├── StartError               the servers cannot start
     └── OverloadedError          too much work at once: try again later
 
@@ -129,6 +130,10 @@ class StoreLockedError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The vector store does not answer."""
+
+
+class GateError(SearchError):
+    """A new collection that is not good enough to be published; it stays beside the published one."""
 
 
 class StartError(SearchError):

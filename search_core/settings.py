@@ -202,6 +202,31 @@ class IndexSettings(Group):
     max_tasks_in_flight: int = Field(2, ge=1, description="batches queued before each embedding actor")
 
 
+class PublishSettings(Group):
+    """What a new collection must show before readers see it, and what becomes of those it replaces."""
+
+    min_count_ratio: float = Field(
+        0.9, ge=0, description="least size of a new collection, as a share of the one it replaces"
+    )
+    ann_queries: int = Field(
+        50,
+        ge=0,
+        description="vectors of the collection that ANN and exact search are compared by; 0 leaves it out",
+    )
+    min_ann_recall: float = Field(
+        0.95, ge=0, le=1, description="least recall at 10 of ANN against exact search"
+    )
+    canaries: Path | None = Field(
+        None,
+        description='JSON lines `{"text", "images", "within"}`: one of the images must be among the first results',
+    )
+    eval_file: Path | None = Field(None, description="JSON lines as `image-search eval` takes them")
+    min_eval_recall: float = Field(
+        0.5, ge=0, le=1, description="least text-to-image recall at 10 on `eval_file`"
+    )
+    keep: int = Field(2, ge=1, description="replaced collections that are kept for a rollback")
+
+
 class ServeSettings(Group):
     """The servers."""
 
@@ -232,6 +257,7 @@ class Settings(BaseSettings):
     image: ImageSettings = ImageSettings()
     source: SourceSettings = SourceSettings()
     index: IndexSettings = IndexSettings()
+    publish: PublishSettings = PublishSettings()
     serve: ServeSettings = ServeSettings()
 
     @model_validator(mode="after")
