@@ -7,7 +7,7 @@ from typing import Any
 
 from cli.stores import command_store
 from search_core import collections
-from search_core.errors import UsageError
+from search_core.errors import GateError, UsageError
 from search_core.settings import Settings
 from search_core.store import belongs_to
 
@@ -49,7 +49,8 @@ def publish(settings: Settings, name: str, *, force: bool) -> None:
     """Makes `name` the collection that readers see; with `force` also one that was refused at the gate.
 
     Raises:
-        UsageError: it was made for another name, its first index has not finished, or it was refused.
+        UsageError: it was made for another name, or its first index has not finished.
+        GateError: it was refused.
     """
 
     async def run() -> None:
@@ -65,7 +66,7 @@ def publish(settings: Settings, name: str, *, force: bool) -> None:
                 raise UsageError(f"collection {name} is unfinished: run its `image-search index` again")
             if collection.state != "ready" and not force:
                 failed = "; ".join(f"{v['check']}: {v['detail']}" for v in verdicts if not v["passed"])
-                raise UsageError(f"collection {name} was refused, {failed}: --force publishes it as it is")
+                raise GateError(f"collection {name} was refused, {failed}: --force publishes it as it is")
             await collections.publish(store, alias, name)
 
     asyncio.run(run())
