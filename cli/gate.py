@@ -12,7 +12,7 @@ from batch_index.gate import Judge, Verdict
 from cli.evaluating import evaluate, names_of
 from cli.local_search import LocalSearch, local_search
 from search_core.errors import UsageError
-from search_core.evaluation import Pair, read_pairs
+from search_core.evaluation import Pair, numbered_lines, read_pairs
 from search_core.query import SearchRequest
 from search_core.settings import Settings
 from search_core.store import Collection, Store
@@ -57,14 +57,7 @@ def read_canaries(path: Path) -> list[Canary]:
     Raises:
         UsageError: the file cannot be read, is empty, or a line is not of that form.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").split("\n")
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"{path} cannot be read: {error}") from None
-    canaries = [_canary(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not canaries:
-        raise UsageError(f"{path} has no lines")
-    return canaries
+    return [_canary(path, number, line) for number, line in numbered_lines(path)]
 
 
 def _canary(path: Path, number: int, line: str) -> Canary:

@@ -44,16 +44,25 @@ def read_pairs(path: Path) -> list[Pair]:
     Raises:
         UsageError: the file cannot be read, is empty, or a line is not of that form.
     """
+    return [_pair(path, number, line) for number, line in numbered_lines(path)]
+
+
+def numbered_lines(path: Path) -> list[tuple[int, str]]:
+    """The lines of a file that are not blank, and their numbers from 1.
+
+    Raises:
+        UsageError: the file cannot be read, or has none.
+    """
     try:
         lines = path.read_text(encoding="utf-8").split(
             "\n"
-        )  # not splitlines: captions may hold other line ends
+        )  # not splitlines: values may hold other line ends
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
-    pairs = [_pair(path, number, line) for number, line in enumerate(lines, 1) if line.strip()]
-    if not pairs:
+    numbered = [(number, line) for number, line in enumerate(lines, 1) if line.strip()]
+    if not numbered:
         raise UsageError(f"{path} has no lines")
-    return pairs
+    return numbered
 
 
 def _pair(path: Path, number: int, line: str) -> Pair:
