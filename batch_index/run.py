@@ -36,7 +36,7 @@ async def run_tasks(
     What has the same bytes as another picture of the plan is put off until that one is written: a second pass takes
     over its vector. Needs a connected Ray; counts in `report` and notes in `quarantine` what comes out.
     """
-    shards = plan.file.cut()
+    shards = plan.file.cut(settings.index.max_in_flight)
     coordinator = RemoteCoordinator.start(
         plan.file.path,
         open_store,
