@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from batch_index import rows
 from batch_index.coordinator_client import RemoteCoordinator
-from batch_index.pipeline import Job, run_pipeline
+from batch_index.pipeline import Job, own_errors, run_pipeline
 from batch_index.plan import Plan
 from batch_index.quarantine import Quarantine
 from batch_index.report import IndexReport
@@ -47,7 +47,7 @@ async def run_tasks(
     job = Job(coordinator, spec, settings, open_store, collection.name, plan.to_embed, texts)
     outcome = _Outcome(quarantine, report)
     try:
-        with tqdm(total=plan.tasks, unit=" pictures", disable=None) as bar:
+        with own_errors(), tqdm(total=plan.tasks, unit=" pictures", disable=None) as bar:
             while shards:
                 for table in run_pipeline(job, shards):
                     outcome.take(table)
