@@ -15,8 +15,9 @@ from search_core.points import INTEGER_FIELDS, KEYWORD_FIELDS, Batch
 from search_core.qdrant import QdrantStore
 from search_core.settings import QdrantSettings, StoreSettings
 from search_core.store import new_metadata
+from tests.fixtures.ports import free_ports
 from tests.fixtures.processes import until
-from tests.fixtures.qdrant_server import QdrantServer, free_ports
+from tests.fixtures.qdrant_server import QdrantServer
 from tests.fixtures.stores import SPEC, by_score, everything, points_of, unit_vectors
 
 NAME = "images__test__20260101T000000000"
