@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
-from batch_index.plan_file import PlanFile, Task
+from batch_index.metrics import IndexMetrics
+from batch_index.plan_file import PlanFile, Task, slices
+from batch_index.progress import Progress, StageCount
 from search_core.filters import AnyOf
 from search_core.points import Payload, Point, Vectors
 from search_core.store import Store
@@ -44,27 +46,11 @@ Claim = Known | InFlight | None
 
 
 @dataclass
-class StageCount:
-    """What a stage has done: pictures, and seconds of work summed over its workers."""
-
-    pictures: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
 class _OpenShard:
     """A shard that is handed out: how many rows it has, and which are acknowledged."""
 
     rows: int
     done: set[int] = field(default_factory=set)
-
-
-@dataclass
-class Progress:
-    """How far the run is."""
-
-    stages: dict[str, StageCount] = field(default_factory=dict)
-    in_flight: int = 0
 
 
 class Coordinator:
@@ -95,6 +81,7 @@ class Coordinator:
         self._max_in_flight = max_in_flight
         self._changed = asyncio.Condition()
         self._progress = Progress()
+        self._metrics = IndexMetrics(collection)
         self._open_shards: dict[int, _OpenShard] = {}
         self._complete: set[int] = set()
 
@@ -105,7 +92,7 @@ class Coordinator:
             await self._changed.wait_for(lambda: self._is_handed_out(number) or self._has_room(len(tasks)))
             if not self._is_handed_out(number):
                 self._open_shards[number] = _OpenShard(len(tasks))
-                self._progress.in_flight += len(tasks)
+                self._set_in_flight(self._progress.in_flight + len(tasks))
         shard = self._open_shards.get(number)
         return [(row, task, shard is None or row in shard.done) for row, task in tasks]
 
@@ -120,7 +107,7 @@ class Coordinator:
         async with self._changed:
             before = len(shard.done)
             shard.done.update(rows)
-            self._progress.in_flight -= len(shard.done) - before
+            self._set_in_flight(self._progress.in_flight - (len(shard.done) - before))
             if len(shard.done) == shard.rows:
                 del self._open_shards[number]
                 self._complete.add(number)
@@ -128,8 +115,7 @@ class Coordinator:
 
     async def claim(self, ids: Sequence[str], hashes: Sequence[str]) -> list[Claim]:
         """For each picture: whether its bytes are new, known, or in flight already."""
-        with self._plan.writing():
-            mine = [self._is_first(id, digest) for id, digest in zip(ids, hashes, strict=True)]
+        mine = self._are_first(ids, hashes)
         asked = [digest for digest, first in zip(hashes, mine, strict=True) if not (first and self._fresh)]
         known = await self._known(asked)
         return [
@@ -166,12 +152,12 @@ class Coordinator:
     async def second_pass(self) -> int:
         """Reduces the plan to what was put off; gives the number of shards. Nothing is put off any more."""
         rows = [row for (row,) in self._plan.database.execute("SELECT row FROM deferred ORDER BY row")]
-        shards = self._plan.keep_only(rows)
+        shards = self._plan.keep_only(rows, self._max_in_flight)
         self._plan.database.execute("DELETE FROM deferred")
         self._fresh = self._may_wait = False
         self._open_shards.clear()
         self._complete.clear()
-        self._progress.in_flight = 0
+        self._set_in_flight(0)
         return shards
 
     async def count(self, stage: str, pictures: int, seconds: float) -> None:
@@ -179,10 +165,15 @@ class Coordinator:
         counted = self._progress.stages.setdefault(stage, StageCount())
         counted.pictures += pictures
         counted.seconds += seconds
+        self._metrics.stage(stage, pictures, seconds)
 
     async def progress(self) -> Progress:
         """How far the run is."""
         return self._progress
+
+    def _set_in_flight(self, pictures: int) -> None:
+        self._progress.in_flight = pictures
+        self._metrics.in_flight(pictures)
 
     def _is_handed_out(self, number: int) -> bool:
         return number in self._open_shards or number in self._complete
@@ -191,13 +182,22 @@ class Coordinator:
         in_flight = self._progress.in_flight
         return in_flight == 0 or in_flight + pictures <= self._max_in_flight
 
-    def _is_first(self, id: str, digest: str) -> bool:
+    def _are_first(self, ids: Sequence[str], hashes: Sequence[str]) -> list[bool]:
+        """For each picture: whether it is the one of the run that is embedded for its bytes."""
         if not self._may_wait:
-            return True
+            return [True] * len(ids)
         database = self._plan.database
-        database.execute("INSERT OR IGNORE INTO claim VALUES (?, ?)", (digest, id))
-        (owner,) = database.execute("SELECT id FROM claim WHERE content_hash = ?", (digest,)).fetchone()
-        return bool(owner == id)
+        with self._plan.writing():
+            database.executemany("INSERT OR IGNORE INTO claim VALUES (?, ?)", zip(hashes, ids, strict=True))
+        owners: dict[str, str] = {}
+        for some in slices(hashes):
+            marks = ",".join("?" * len(some))
+            owners.update(
+                database.execute(
+                    f"SELECT content_hash, id FROM claim WHERE content_hash IN ({marks})", some
+                ).fetchall()
+            )
+        return [owners[digest] == id for id, digest in zip(ids, hashes, strict=True)]
 
     async def _known(self, hashes: Sequence[str]) -> dict[str, Known]:
         """Contents that the collection has, or had before this run replaced them: asked for in this order, since
