@@ -6,7 +6,7 @@ import asyncio
 import functools
 import json
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
@@ -31,6 +31,7 @@ class EmbedAndWrite:
     One encoder an actor, in a thread of its own; the next batch is embedded while the last one is written.
     The encoder is loaded at once if the plan has something `to_embed`, else when it is needed after all.
     `texts` are encoded once in a run, by whichever actor has the plan's first row.
+    A `restarted` one does again what its killed predecessor had not given back, but for embedding what that one wrote.
     """
 
     def __init__(
@@ -43,6 +44,7 @@ class EmbedAndWrite:
         *,
         to_embed: bool,
         texts: Sequence[str],
+        restarted: bool = False,
     ) -> None:
         self._coordinator = coordinator
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
@@ -55,11 +57,13 @@ class EmbedAndWrite:
         self._store: Store | None = None
         self._collection = collection
         self._texts = texts
+        self._restarted = restarted
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """One batch of `batch_index.rows.PREPARED`; gives `ACKNOWLEDGED`."""
         run = functools.partial(asyncio.get_running_loop().run_in_executor, self._thread)
-        vectors = await run(self._vectors, batch)
+        written = await self._written(batch) if self._restarted else {}
+        vectors = await run(self._vectors, batch, written)
         await self._write(batch, vectors)
         text_means = [b""] * batch.num_rows
         if self._texts and pc.any(pc.equal(batch["row"], 1)).as_py():
@@ -69,12 +73,27 @@ class EmbedAndWrite:
             [*columns, pa.array(text_means, pa.large_binary())], schema=rows.ACKNOWLEDGED
         )
 
-    def _vectors(self, batch: pa.Table) -> Vectors:
-        """float32 [n, dim]: of what is to be written; zeros elsewhere."""
+    async def _written(self, batch: pa.Table) -> dict[str, Vectors]:
+        """The vectors, float32 [dim], that the store has of what is to be embedded, by id."""
+        table = batch.select(["id", "outcome", "payload"])
+        new = table.filter(pc.equal(table["outcome"], rows.EMBED))
+        payloads = map(json.loads, new["payload"].to_pylist())
+        hashes = dict(zip(new["id"].to_pylist(), (one["content_hash"] for one in payloads), strict=True))
+        points = await self._opened().retrieve(self._collection, list(hashes), with_vectors=True)
+        return {
+            point.id: point.vector
+            for point in points
+            if point.vector is not None and point.payload["content_hash"] == hashes[point.id]
+        }
+
+    def _vectors(self, batch: pa.Table, written: Mapping[str, Vectors]) -> Vectors:
+        """float32 [n, dim]: of what is to be written, those that are known by id among them; zeros elsewhere."""
         began = time.perf_counter()
         vectors = np.zeros((batch.num_rows, self._dim), dtype=np.float32)
-        outcomes = batch["outcome"].to_pylist()
-        new = [index for index, outcome in enumerate(outcomes) if outcome == rows.EMBED]
+        outcomes, ids = batch["outcome"].to_pylist(), batch["id"].to_pylist()
+        for index in (index for index, id in enumerate(ids) if id in written):
+            vectors[index] = written[ids[index]]
+        new = [i for i, outcome in enumerate(outcomes) if outcome == rows.EMBED and ids[i] not in written]
         for index in (index for index, outcome in enumerate(outcomes) if outcome == rows.REUSE):
             vectors[index] = np.frombuffer(batch["vector"][index].as_buffer(), dtype=np.float32)
         if new:

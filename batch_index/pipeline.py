@@ -37,7 +37,11 @@ LOSSES = (RayActorError, NodeDiedError, WorkerCrashedError, ObjectLostError)
 
 
 class EmbedPacked(EmbedAndWrite):
-    """The second stage as Ray Data calls it."""
+    """The second stage as Ray Data makes and calls it."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        restarted = ray.get_runtime_context().was_current_actor_reconstructed
+        super().__init__(*args, **kwargs, restarted=restarted)
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """One packed batch in, one out."""

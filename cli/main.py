@@ -21,6 +21,7 @@ DEBUG_VARIABLE = "IMAGE_SEARCH_DEBUG"
 ENVIRONMENT = {
     "RAY_AUTH_MODE": "token",  # Ray's ports are open on all interfaces; and who joins a server's Ray must know the mode
     "RAY_USAGE_STATS_ENABLED": "0",
+    "RAY_DEDUP_LOGS_SKIP_REGEX": ".",  # Ray tells of lost processes on stdout, where our documents go
     "OMP_WAIT_POLICY": "PASSIVE",  # spinning threads of two encoders on the same cores slow each other tenfold
     "GRADIO_ANALYTICS_ENABLED": "False",
 }

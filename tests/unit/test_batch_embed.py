@@ -27,16 +27,17 @@ PIXELS = np.random.default_rng(1).integers(0, 256, (4, *SPEC.preprocess.size, 3)
 
 
 class Notes:
-    """A coordinator that notes which points are about to be replaced."""
+    """A coordinator that notes which points are about to be replaced, and how many pictures a stage had."""
 
     def __init__(self) -> None:
         self.retired: list[str] = []
+        self.counts: dict[str, int] = {}
 
     async def retire(self, ids: Sequence[str]) -> None:
         self.retired += ids
 
     def count(self, stage: str, pictures: int, seconds: float) -> None:
-        pass
+        self.counts[stage] = pictures
 
 
 @pytest.fixture
@@ -68,10 +69,16 @@ def table(*given: dict) -> pa.Table:
 
 
 def through(
-    store: EdgeStore, batch: pa.Table, notes: Notes | None = None, texts: Sequence[str] = ()
+    store: EdgeStore,
+    batch: pa.Table,
+    notes: Notes | None = None,
+    texts: Sequence[str] = (),
+    *,
+    restarted: bool = False,
 ) -> pa.Table:
     coordinator = notes or Notes()
-    stage = EmbedAndWrite(coordinator, SPEC, MODEL, lambda: store, NAME, to_embed=True, texts=texts)  # type: ignore[arg-type]
+    options = {"to_embed": True, "texts": texts, "restarted": restarted}
+    stage = EmbedAndWrite(coordinator, SPEC, MODEL, lambda: store, NAME, **options)  # type: ignore[arg-type]
     return asyncio.run(stage(batch))
 
 
@@ -98,6 +105,20 @@ def test_vectors_are_the_encoders(store):
     points = stored(store)
     for number, vector in enumerate(wanted):
         np.testing.assert_allclose(points[payload_of(number)["uri"]].vector, vector, atol=1e-6)
+
+
+def test_a_restarted_one_embeds_only_what_is_not_written_with_these_contents(store):
+    through(store, table({}, {}))
+    (was,) = unit_vectors(1, SPEC.dim)
+    through(store, table({"outcome": rows.REUSE, "pixels": b"", "vector": was.tobytes()}))
+    changed = json.dumps(payload_of(1, content_hash="f" * 64))
+    notes = Notes()
+    done = through(store, table({}, {"payload": changed, "action": "updated"}, {}), notes, restarted=True)
+    assert done["outcome"].to_pylist() == [rows.EMBED] * 3
+    assert notes.counts["embed"] == 2
+    points = stored(store)
+    np.testing.assert_allclose(points[payload_of(0)["uri"]].vector, was, atol=1e-6)
+    assert points[payload_of(1)["uri"]].payload["content_hash"] == "f" * 64
 
 
 def test_a_known_vector_is_written_as_it_is(store):
