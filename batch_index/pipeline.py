@@ -17,13 +17,12 @@ from batch_index.coordinator_client import RemoteCoordinator
 from batch_index.embed import EmbedAndWrite
 from batch_index.plan_source import PlanSource
 from batch_index.prepare import Prepare
+from batch_index.resources import ENCODER_CPUS, prepare_cpus
 from search_core.errors import SearchError
 from search_core.model import ModelSpec
 from search_core.settings import Settings
 from search_core.store import Store
 
-ENCODER_CPUS = 0.5
-MAX_PREPARE_CPUS = 1.0
 CALLS_AT_ONCE = 2
 """Of one encoder: while one batch is written the next is embedded."""
 BLOCK_BYTES = 8_000_000
@@ -62,8 +61,8 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
         PlanSource(prepare, shards),
         override_num_blocks=shards,
         compute=TaskPoolStrategy(size=min(shards, _preparers(job, cpus))),
-        num_cpus=min(MAX_PREPARE_CPUS, cpus / 8),
-    ).map_batches(
+        num_cpus=prepare_cpus(cpus),
+    ).map_batches_internal(  # `map_batches` wants a batch size with a GPU, and would hold pictures back to fill it
         EmbedAndWrite,
         fn_constructor_args=(
             job.coordinator,
@@ -76,7 +75,7 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
         batch_size=None,
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
-            size=index.encoders,
+            size=min(index.encoders, shards),
             max_tasks_in_flight_per_actor=max(CALLS_AT_ONCE, index.max_tasks_in_flight),
             max_concurrent_calls_per_actor=CALLS_AT_ONCE,
         ),

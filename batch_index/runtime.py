@@ -40,6 +40,11 @@ def ray_runtime(address: str | None, cpus: float) -> Iterator[None]:
         ray.shutdown()
 
 
+def node_resources() -> list[dict[str, float]]:
+    """What each node of the connected Ray has, by the kind of resource, in use or not."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def _knock(address: str) -> None:
     """Finds out at once that nobody is there: Ray itself tries again for minutes."""
     host, _, port = address.rpartition(":")

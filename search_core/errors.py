@@ -18,6 +18,7 @@
     │   ├── StoreLockedError     another process holds it
     │   └── StoreUnavailableError  it does not answer
     ├── GateError                a new collection that is not good enough to be published
+    ├── ResourceError            a machine or cluster without the CPUs or GPUs that are asked for
     ├── StartError               the servers cannot start
     └── OverloadedError          too much work at once: try again later
 
@@ -134,6 +135,10 @@ class StoreUnavailableError(StoreError):
 
 class GateError(SearchError):
     """A new collection that is not good enough to be published; it stays beside the published one."""
+
+
+class ResourceError(SearchError):
+    """A machine or cluster without the CPUs or GPUs that the settings ask for."""
 
 
 class StartError(SearchError):

@@ -201,6 +201,14 @@ class IndexSettings(Group):
     cpus: float = Field(0.0, ge=0, description="CPUs the job takes; 0 takes all that Ray has, or all cores")
     max_tasks_in_flight: int = Field(2, ge=1, description="batches queued before each embedding actor")
 
+    @model_validator(mode="after")
+    def _check(self) -> IndexSettings:
+        if self.gpus_per_encoder > 1 and self.gpus_per_encoder % 1:
+            raise ValueError(
+                f"gpus_per_encoder {self.gpus_per_encoder:g}: give a share of one GPU, or whole ones"
+            )
+        return self
+
 
 class PublishSettings(Group):
     """What a new collection must show before readers see it, and what becomes of those it replaces."""
