@@ -73,6 +73,11 @@ class QdrantSettings(Group):
     always_ram: bool = Field(True, description="keep quantized vectors in memory whatever is on disk")
     rescore: bool = Field(True, description="score what quantized vectors find by the full ones")
     oversampling: float = Field(1.0, ge=1, description="times more candidates than wanted that are rescored")
+    stall_timeout_s: float = Field(
+        600.0,
+        gt=0,
+        description="how long an index run waits for HNSW while the server finishes no segment of it",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> QdrantSettings:
