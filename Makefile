@@ -11,7 +11,7 @@ DATA   := $(abspath $(or $(IMAGE_SEARCH_TEST_DATA),../shared/data))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test check test-unit test-corpus bench model docs clean programs data
+.PHONY: help setup demo test test-faults check test-unit test-corpus bench model docs clean programs data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,7 +22,7 @@ demo: preflight-demo $(VENV)/.runtime ## index the samples and serve them (PORT=
 	@exec $(BIN)/image-search demo --port $(PORT)
 
 test: preflight-test programs $(VENV)/.dev check ## check style and types, and run every test that needs no corpus
-	@$(PYTEST) tests/unit tests/integration tests/e2e
+	@$(PYTEST) tests/unit tests/integration tests/e2e tests/faults
 
 check: setup ## style, types and import rules
 	@$(BIN)/ruff format --check --quiet
@@ -32,6 +32,9 @@ check: setup ## style, types and import rules
 
 test-unit: setup ## the tests that need no Ray, weights or network
 	@$(PYTEST) tests/unit
+
+test-faults: programs setup ## kill processes in the middle of 20 index runs (IMAGE_SEARCH_FAULT_SEED replays)
+	@IMAGE_SEARCH_FAULTS=20 $(PYTEST) tests/faults
 
 test-corpus: data setup ## the tests on real photos (IMAGE_SEARCH_TEST_DATA, or ../shared/data)
 	@IMAGE_SEARCH_TEST_DATA="$(DATA)" $(PYTEST) -m corpus

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import numpy as np
 
-from batch_index.plan_file import PlanFile, Task
+from batch_index.plan_file import PlanFile, Task, slices
 from search_core.filters import AnyOf
 from search_core.points import Payload, Point, Vectors
 from search_core.store import Store
@@ -128,8 +128,7 @@ class Coordinator:
 
     async def claim(self, ids: Sequence[str], hashes: Sequence[str]) -> list[Claim]:
         """For each picture: whether its bytes are new, known, or in flight already."""
-        with self._plan.writing():
-            mine = [self._is_first(id, digest) for id, digest in zip(ids, hashes, strict=True)]
+        mine = self._are_first(ids, hashes)
         asked = [digest for digest, first in zip(hashes, mine, strict=True) if not (first and self._fresh)]
         known = await self._known(asked)
         return [
@@ -166,7 +165,7 @@ class Coordinator:
     async def second_pass(self) -> int:
         """Reduces the plan to what was put off; gives the number of shards. Nothing is put off any more."""
         rows = [row for (row,) in self._plan.database.execute("SELECT row FROM deferred ORDER BY row")]
-        shards = self._plan.keep_only(rows)
+        shards = self._plan.keep_only(rows, self._max_in_flight)
         self._plan.database.execute("DELETE FROM deferred")
         self._fresh = self._may_wait = False
         self._open_shards.clear()
@@ -191,13 +190,22 @@ class Coordinator:
         in_flight = self._progress.in_flight
         return in_flight == 0 or in_flight + pictures <= self._max_in_flight
 
-    def _is_first(self, id: str, digest: str) -> bool:
+    def _are_first(self, ids: Sequence[str], hashes: Sequence[str]) -> list[bool]:
+        """For each picture: whether it is the one of the run that is embedded for its bytes."""
         if not self._may_wait:
-            return True
+            return [True] * len(ids)
         database = self._plan.database
-        database.execute("INSERT OR IGNORE INTO claim VALUES (?, ?)", (digest, id))
-        (owner,) = database.execute("SELECT id FROM claim WHERE content_hash = ?", (digest,)).fetchone()
-        return bool(owner == id)
+        with self._plan.writing():
+            database.executemany("INSERT OR IGNORE INTO claim VALUES (?, ?)", zip(hashes, ids, strict=True))
+        owners: dict[str, str] = {}
+        for some in slices(hashes):
+            marks = ",".join("?" * len(some))
+            owners.update(
+                database.execute(
+                    f"SELECT content_hash, id FROM claim WHERE content_hash IN ({marks})", some
+                ).fetchall()
+            )
+        return [owners[digest] == id for id, digest in zip(ids, hashes, strict=True)]
 
     async def _known(self, hashes: Sequence[str]) -> dict[str, Known]:
         """Contents that the collection has, or had before this run replaced them: asked for in this order, since

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,24 +12,35 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
-from ray.exceptions import RayError
+from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, WorkerCrashedError
 
+from batch_index import rows
 from batch_index.coordinator_client import RemoteCoordinator
 from batch_index.embed import EmbedAndWrite
 from batch_index.plan_source import PlanSource
 from batch_index.prepare import Prepare
 from batch_index.resources import ENCODER_CPUS, prepare_cpus
-from search_core.errors import SearchError
+from search_core.errors import RunError, SearchError
 from search_core.model import ModelSpec
 from search_core.settings import Settings
 from search_core.store import Store
 
 CALLS_AT_ONCE = 2
 """Of one encoder: while one batch is written the next is embedded."""
-BLOCK_BYTES = 8_000_000
-"""About a batch of 64 pictures of 224 pixels: prepared pictures go on at once instead of waiting for company."""
+BLOCK_BYTES = 1
+"""Every row is a batch (`batch_index.rows`) and goes on at once instead of waiting for company."""
 LIGHT_PIXELS = 64 * 64
 """Models of smaller pictures than this (the fake one) are no work: decoding them is, and gets the cores."""
+
+LOSSES = (RayActorError, NodeDiedError, WorkerCrashedError, ObjectLostError)
+
+
+class EmbedPacked(EmbedAndWrite):
+    """The second stage as Ray Data calls it."""
+
+    async def __call__(self, batch: pa.Table) -> pa.Table:
+        """One packed batch in, one out."""
+        return rows.pack(await super().__call__(rows.unpack(batch)))
 
 
 @dataclass(frozen=True)
@@ -47,7 +59,7 @@ class Job:
 def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
     """Prepares, embeds and writes the plan's shards; yields tables of `batch_index.rows.ACKNOWLEDGED`.
 
-    Needs a connected Ray. What a worker raises is raised here as this project's error, if it is one.
+    Needs a connected Ray, and `own_errors` round it.
     """
     _configure()
     index, cpus = job.settings.index, ray.cluster_resources().get("CPU", 1.0)
@@ -62,8 +74,8 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
         override_num_blocks=shards,
         compute=TaskPoolStrategy(size=min(shards, _preparers(job, cpus))),
         num_cpus=prepare_cpus(cpus),
-    ).map_batches_internal(  # `map_batches` wants a batch size with a GPU, and would hold pictures back to fill it
-        EmbedAndWrite,
+    ).map_batches(
+        EmbedPacked,
         fn_constructor_args=(
             job.coordinator,
             job.spec,
@@ -72,7 +84,7 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
             job.collection,
         ),
         fn_constructor_kwargs={"to_embed": job.to_embed, "texts": job.texts},
-        batch_size=None,
+        batch_size=1,  # packed one; where there is a GPU, Ray insists on a number
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
             size=min(index.encoders, shards),
@@ -81,10 +93,8 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
         ),
         **encoder_resources,
     )
-    try:
-        yield from acknowledged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
-    except RayError as error:
-        raise _own_error(error) from error
+    batches = acknowledged.iter_batches(batch_size=None, batch_format="pyarrow", prefetch_batches=0)
+    yield from map(rows.unpack, batches)
 
 
 def _preparers(job: Job, cpus: float) -> int:
@@ -105,14 +115,34 @@ def _model(job: Job, cpus: float) -> Any:
     return model.model_copy(update={"threads": max(1, int(cpus) // index.encoders)})
 
 
-def _own_error(error: BaseException) -> BaseException:
-    """This project's error inside Ray's wrapping of it, or what there is."""
+@contextmanager
+def own_errors() -> Iterator[None]:
+    """Raises what went wrong in another process of this Ray as this project's error, if it is one.
+
+    Raises:
+        RunError: a process or node has ended that the run cannot do without.
+    """
+    try:
+        yield
+    except RayError as error:
+        chain = list(_causes(error))
+        for inner in chain:
+            if isinstance(inner, SearchError) and not isinstance(inner, RayError):
+                raise inner from error
+        for inner in chain:
+            if isinstance(inner, LOSSES):
+                raise RunError(
+                    f"a process of this run has ended ({type(inner).__name__}); run the same command again to go on"
+                ) from error
+        raise
+
+
+def _causes(error: BaseException) -> Iterator[BaseException]:
+    """The error and what is inside Ray's wrapping of it."""
     inner: BaseException | None = error
     while inner is not None:
-        if isinstance(inner, SearchError) and not isinstance(inner, RayError):
-            return inner
+        yield inner
         inner = getattr(inner, "cause", None) or inner.__cause__
-    return error
 
 
 def _configure() -> None:

@@ -11,7 +11,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import astuple, dataclass, fields
+from dataclasses import dataclass, fields
+from operator import attrgetter
 from pathlib import Path
 from typing import Literal
 
@@ -20,6 +21,9 @@ Action = Literal["added", "updated", "moved"]
 SHARD_ROWS = 256
 """Least pictures of a shard, but for the last."""
 MAX_SHARD_ROWS = 4096
+SHARDS_IN_FLIGHT = 4
+"""So many, at least, fit into the bound on work in flight: several are read at once."""
+UNBOUNDED = SHARDS_IN_FLIGHT * MAX_SHARD_ROWS
 MANY_SHARDS = 20_000
 """Shards grow, up to the most, before there are more of them than this: each is a task of Ray's."""
 MOST_VALUES = 1000
@@ -45,6 +49,7 @@ class Task:
 
 
 COLUMNS = tuple(field.name for field in fields(Task))
+_values = attrgetter(*COLUMNS)
 
 
 class PlanFile:
@@ -92,7 +97,7 @@ class PlanFile:
     def note_seen(self, ids: Sequence[str]) -> set[str]:
         """Notes that the sources list these ids; gives those that they had not listed before."""
         new: set[str] = set()
-        for some in _slices(ids):
+        for some in slices(ids):
             marks = ",".join(["(?)"] * len(some))
             rows = self._db.execute(f"INSERT OR IGNORE INTO seen VALUES {marks} RETURNING id", some)
             new.update(id for (id,) in rows)
@@ -101,7 +106,7 @@ class PlanFile:
     def unseen(self, ids: Sequence[str]) -> set[str]:
         """Those of the ids that the sources do not list."""
         missing = set(ids)
-        for some in _slices(ids):
+        for some in slices(ids):
             marks = ",".join("?" * len(some))
             missing.difference_update(
                 id for (id,) in self._db.execute(f"SELECT id FROM seen WHERE id IN ({marks})", some)
@@ -114,7 +119,7 @@ class PlanFile:
         with self.writing():
             self._db.executemany(
                 f"INSERT INTO task (together, {', '.join(COLUMNS)}) VALUES ({marks})",
-                ((together, *astuple(task)) for task, together in tasks),
+                ((together, *_values(task)) for task, together in tasks),
             )
 
     def add_gone(self, rows: Iterable[tuple[str, str, int]]) -> None:
@@ -164,22 +169,23 @@ class PlanFile:
         while rows := cursor.fetchmany(MOST_VALUES):
             yield [id for (id,) in rows]
 
-    def cut(self) -> int:
+    def cut(self, max_in_flight: int = UNBOUNDED) -> int:
         """Divides the tasks into shards, keeping together what is read together; gives their number."""
+        most = min(MAX_SHARD_ROWS, max(SHARD_ROWS, max_in_flight // SHARDS_IN_FLIGHT))
         shards = 0
         with self.writing():
             self._db.execute("DELETE FROM shard")
-            for shards, (first, rows) in enumerate(self._pieces(), 1):
+            for shards, (first, rows) in enumerate(self._pieces(most), 1):
                 self._db.execute("INSERT INTO shard VALUES (?, ?, ?)", (shards - 1, first, rows))
         return shards
 
-    def _pieces(self) -> Iterator[tuple[int, int]]:
+    def _pieces(self, most: int) -> Iterator[tuple[int, int]]:
         """First row and number of rows of each shard."""
-        least = min(MAX_SHARD_ROWS, max(SHARD_ROWS, self.count() // MANY_SHARDS))
+        least = min(most, max(SHARD_ROWS, self.count() // MANY_SHARDS))
         first, rows, before = 1, 0, ""
         for row, together in self._db.execute("SELECT row, together FROM task ORDER BY row"):
             apart = not together or together != before
-            if rows >= MAX_SHARD_ROWS or (rows >= least and apart):
+            if rows >= most or (rows >= least and apart):
                 yield first, rows
                 first, rows = row, 0
             rows, before = rows + 1, together
@@ -195,7 +201,7 @@ class PlanFile:
         )
         return [(row, Task(*values)) for row, *values in found]
 
-    def keep_only(self, rows: Iterable[int]) -> int:
+    def keep_only(self, rows: Iterable[int], max_in_flight: int = UNBOUNDED) -> int:
         """Reduces the plan to some rows and cuts it anew; gives the number of shards."""
         columns = f"together, {', '.join(COLUMNS)}"
         with self.writing():
@@ -205,7 +211,7 @@ class PlanFile:
             self._db.execute("DELETE FROM task")
             self._db.execute(f"INSERT INTO task ({columns}) SELECT {columns} FROM kept ORDER BY row")
             self._db.execute("DROP TABLE kept")
-        return self.cut()
+        return self.cut(max_in_flight)
 
 
 def _connect(path: Path) -> sqlite3.Connection:
@@ -216,6 +222,7 @@ def _connect(path: Path) -> sqlite3.Connection:
     return database
 
 
-def _slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+def slices(ids: Sequence[str]) -> Iterator[Sequence[str]]:
+    """Groups that one statement can take as values."""
     for start in range(0, len(ids), MOST_VALUES):
         yield ids[start : start + MOST_VALUES]

@@ -11,11 +11,11 @@ from ray.data import Datasource
 from ray.data.block import BlockMetadata
 from ray.data.datasource import ReadTask
 
-from batch_index.rows import PREPARED
+from batch_index.rows import PACKED, pack
 
 
 class PlanSource(Datasource):
-    """Shards 0 to `shards`, each prepared by `prepare(shard)` where Ray runs the task: tables of `PREPARED`.
+    """Shards 0 to `shards`, each prepared by `prepare(shard)` where Ray runs the task: packed tables of `PREPARED`.
 
     One operator, with the resources that it is given: `ray.data.range` would claim a whole CPU to name a shard.
     """
@@ -32,6 +32,10 @@ class PlanSource(Datasource):
         """A task for each shard, however many Ray would like."""
         unknown = BlockMetadata(num_rows=None, size_bytes=None, input_files=None, exec_stats=None)
         return [
-            ReadTask(functools.partial(self._prepare, shard), unknown, PREPARED)
+            ReadTask(functools.partial(_read, self._prepare, shard), unknown, PACKED)
             for shard in range(self._shards)
         ]
+
+
+def _read(prepare: Callable[[int], Iterator[pa.Table]], shard: int) -> Iterator[pa.Table]:
+    return map(pack, prepare(shard))

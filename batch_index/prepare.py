@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import datetime
@@ -27,6 +27,8 @@ from search_core.preprocess import to_pixels
 from search_core.settings import ImageSettings, SourceSettings
 
 DECODE_THREADS = 4
+THREADS_FROM_BYTES = 1_000_000
+"""Of one batch."""
 STAGE = "prepare"
 
 
@@ -68,33 +70,56 @@ class Prepare:
     def __call__(self, shard: int) -> Iterator[pa.Table]:
         """Prepares a shard, once the coordinator has room for it."""
         tasks = self._coordinator.shard(shard)
-        for start in range(0, len(tasks), self._batch_size):
-            began = time.perf_counter()
-            batch = self._batch(shard, tasks[start : start + self._batch_size])
-            self._coordinator.count(STAGE, batch.num_rows, time.perf_counter() - began)
-            yield batch
-
-    def _batch(self, shard: int, given: Sequence[tuple[int, Task, bool]]) -> pa.Table:
-        ids = [point_id(task.uri) for _, task, _ in given]
-        moved = self._moved([task for _, task, done in given if task.origin and not done])
-        found: list[_Picture | None] = []
-        to_read: list[int] = []
-        for index, (row, task, done) in enumerate(given):
-            place = (shard, row, ids[index], task)
-            known = moved.get(task.uri)
-            if done:
-                found.append(_Picture(*place, rows.DONE))
-            elif known is not None:
-                found.append(_Picture(*place, rows.REUSE, content_hash=task.content_hash, known=known))
-            else:
-                found.append(None)
-                to_read.append(index)
-        for index, picture in zip(
-            to_read, self._read(shard, [(*given[i][:2], ids[i]) for i in to_read]), strict=True
-        ):
-            found[index] = picture
+        moved = self._moved([task for _, task, done in tasks if task.origin and not done])
+        data = self._reader.read(
+            [(task.uri, task.expected) for _, task, done in tasks if not done and task.uri not in moved]
+        )
         with ThreadPoolExecutor(DECODE_THREADS) as pool:
-            return _table(list(pool.map(self._finish, [picture for picture in found if picture is not None])))
+            for start in range(0, len(tasks), self._batch_size):
+                began = time.perf_counter()
+                found = self._found(shard, tasks[start : start + self._batch_size], moved, data)
+                batch = _table(self._finished(pool, found))
+                self._coordinator.count(STAGE, batch.num_rows, time.perf_counter() - began)
+                yield batch
+
+    def _found(
+        self,
+        shard: int,
+        given: Sequence[tuple[int, Task, bool]],
+        moved: Mapping[str, Known],
+        data: Iterator[bytes | ImageError],
+    ) -> list[_Picture]:
+        """What is known of pictures before they are decoded; takes the bytes of those that are read from `data`."""
+        places = [(shard, row, point_id(task.uri), task) for row, task, _ in given]
+        read = [None if done or task.uri in moved else next(data) for _, task, done in given]
+        hashes = [hashlib.sha256(one).hexdigest() if isinstance(one, bytes) else "" for one in read]
+        whole = [index for index, digest in enumerate(hashes) if digest]
+        claims: dict[int, Claim] = {}
+        if whole:
+            asked = [places[index][2] for index in whole], [hashes[index] for index in whole]
+            claims = dict(zip(whole, self._coordinator.claim(*asked), strict=True))
+        pictures = []
+        for index, (_, task, done) in enumerate(given):
+            place, one, digest, claim = places[index], read[index], hashes[index], claims.get(index)
+            if done:
+                pictures.append(_Picture(*place, rows.DONE))
+            elif one is None:
+                known, digest = moved[task.uri], task.content_hash
+                pictures.append(_Picture(*place, rows.REUSE, content_hash=digest, known=known))
+            elif isinstance(one, ImageError):
+                pictures.append(_Picture(*place, rows.BROKEN, broken=one))
+            elif isinstance(claim, InFlight):
+                pictures.append(_Picture(*place, rows.DEFERRED))
+            else:
+                outcome = rows.EMBED if claim is None else rows.REUSE
+                pictures.append(_Picture(*place, outcome, one, digest, claim))
+        return pictures
+
+    def _finished(self, pool: ThreadPoolExecutor, pictures: Sequence[_Picture]) -> list[tuple[Any, ...]]:
+        """The rows of pictures. Small ones are decoded faster than they are handed to threads."""
+        if sum(len(picture.data) for picture in pictures) < THREADS_FROM_BYTES:
+            return [self._finish(picture) for picture in pictures]
+        return list(pool.map(self._finish, pictures))
 
     def _moved(self, tasks: Sequence[Task]) -> dict[str, Known]:
         """What the plan says is known already, where that is still so."""
@@ -104,31 +129,8 @@ class Prepare:
         answers = self._coordinator.known_as(*asked)
         return {task.uri: known for task, known in zip(tasks, answers, strict=True) if known is not None}
 
-    def _read(self, shard: int, wanted: Sequence[tuple[int, Task, str]]) -> list[_Picture]:
-        """The bytes of pictures, or what is known of them."""
-        read = list(self._reader.read([(task.uri, task.expected) for _, task, _ in wanted]))
-        hashes = [hashlib.sha256(data).hexdigest() if isinstance(data, bytes) else "" for data in read]
-        whole = [index for index, digest in enumerate(hashes) if digest]
-        claims: dict[int, Claim] = {}
-        if whole:
-            asked = [wanted[index][2] for index in whole], [hashes[index] for index in whole]
-            claims = dict(zip(whole, self._coordinator.claim(*asked), strict=True))
-        pictures = []
-        for index, (row, task, id) in enumerate(wanted):
-            data, digest, claim = read[index], hashes[index], claims.get(index)
-            place = (shard, row, id, task)
-            if isinstance(data, ImageError):
-                pictures.append(_Picture(*place, rows.BROKEN, broken=data))
-            elif isinstance(claim, InFlight):
-                pictures.append(_Picture(*place, rows.DEFERRED))
-            elif claim is not None:
-                pictures.append(_Picture(*place, rows.REUSE, data, digest, claim))
-            else:
-                pictures.append(_Picture(*place, rows.EMBED, data, digest))
-        return pictures
-
-    def _finish(self, picture: _Picture) -> dict[str, Any]:
-        """The columns of a picture."""
+    def _finish(self, picture: _Picture) -> tuple[Any, ...]:
+        """The columns of a picture, as `rows.PREPARED` has them."""
         pixels = b""
         payload: dict[str, Any] = {}
         broken = picture.broken
@@ -144,23 +146,22 @@ class Prepare:
             except ImageError as error:
                 broken, outcome = error, rows.BROKEN
         task = picture.task
-        return {
-            "shard": picture.shard,
-            "row": picture.row,
-            "id": picture.id,
-            "uri": task.uri,
-            "version": task.version,
-            "action": _action(picture),
-            "origin": task.origin
-            if task.action == "moved" and picture.known is not None and not picture.data
-            else "",
-            "outcome": outcome,
-            "reason": broken.reason if broken else "",
-            "error": broken.message if broken else "",
-            "payload": json.dumps(payload) if payload else "",
-            "pixels": pixels,
-            "vector": picture.known.vector.tobytes() if picture.known is not None else b"",
-        }
+        kept = task.action == "moved" and picture.known is not None and not picture.data
+        return (
+            picture.shard,
+            picture.row,
+            picture.id,
+            task.uri,
+            task.version,
+            _action(picture),
+            task.origin if kept else "",
+            outcome,
+            broken.reason if broken else "",
+            broken.message if broken else "",
+            json.dumps(payload) if payload else "",
+            pixels,
+            picture.known.vector.tobytes() if picture.known is not None else b"",
+        )
 
 
 def _action(picture: _Picture) -> str:
@@ -186,5 +187,11 @@ def _payload(picture: _Picture, width: int, height: int, format: str, size: int)
     )
 
 
-def _table(records: Sequence[dict[str, Any]]) -> pa.Table:
-    return pa.Table.from_pylist(list(records), schema=rows.PREPARED)
+def _table(records: Sequence[tuple[Any, ...]]) -> pa.Table:
+    return pa.Table.from_arrays(
+        [
+            pa.array(column, field.type)
+            for column, field in zip(zip(*records, strict=True), rows.PREPARED, strict=True)
+        ],
+        schema=rows.PREPARED,
+    )

@@ -11,7 +11,7 @@ from tqdm import tqdm
 
 from batch_index import rows
 from batch_index.coordinator_client import RemoteCoordinator
-from batch_index.pipeline import Job, run_pipeline
+from batch_index.pipeline import Job, own_errors, run_pipeline
 from batch_index.plan import Plan
 from batch_index.quarantine import Quarantine
 from batch_index.report import IndexReport
@@ -36,7 +36,7 @@ async def run_tasks(
     What has the same bytes as another picture of the plan is put off until that one is written: a second pass takes
     over its vector. Needs a connected Ray; counts in `report` and notes in `quarantine` what comes out.
     """
-    shards = plan.file.cut()
+    shards = plan.file.cut(settings.index.max_in_flight)
     coordinator = RemoteCoordinator.start(
         plan.file.path,
         open_store,
@@ -47,7 +47,7 @@ async def run_tasks(
     job = Job(coordinator, spec, settings, open_store, collection.name, plan.to_embed, texts)
     outcome = _Outcome(quarantine, report)
     try:
-        with tqdm(total=plan.tasks, unit=" pictures", disable=None) as bar:
+        with own_errors(), tqdm(total=plan.tasks, unit=" pictures", disable=None) as bar:
             while shards:
                 for table in run_pipeline(job, shards):
                     outcome.take(table)

@@ -1,4 +1,4 @@
-"""Ray for one job: the server's, joined by its address, or one of its own that ends with the job."""
+"""Ray for one job: a server's or a cluster's, joined by its address, or one of its own that ends with the job."""
 
 from __future__ import annotations
 
@@ -6,34 +6,48 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Final
 
 import ray
 
-from search_core.errors import StoreUnavailableError
+from search_core.errors import StoreUnavailableError, UsageError
 from search_core.owner import NAMESPACE
 from search_core.silence import silent_stderr
 
 OBJECT_STORE_BYTES = 1_000_000_000
+ADDRESS_VARIABLE = "RAY_ADDRESS"
+"""Ray's own: `HOST:PORT` of a cluster to join. This machine must be one of its nodes."""
 STARTS = 2
 ANSWER_S = 10
+QUIET: Final[Mapping[str, Any]] = {
+    "namespace": NAMESPACE,
+    "log_to_driver": False,
+    "logging_level": logging.ERROR,
+}
 
 
 @contextmanager
 def ray_runtime(address: str | None, cpus: float) -> Iterator[None]:
-    """Connects this process to Ray for as long as the context lasts.
+    """Connects this process to Ray for as long as the context lasts: the one at `address`, else the one that
+    RAY_ADDRESS names, else one of its own with so many `cpus` (0: all).
 
     Raises:
-        StoreUnavailableError: the Ray at `address` does not answer, or none can be started here.
+        UsageError: that address is not HOST:PORT.
+        StoreUnavailableError: that Ray does not answer, or none can be started here.
     """
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's C++ notes on stderr are not for our users
     handler = signal.getsignal(signal.SIGTERM)
     try:
         with silent_stderr():
-            _connect(address, cpus)
+            if address:
+                _join(address, "the server's Ray")
+            elif named := os.environ.get(ADDRESS_VARIABLE):
+                _join(named, f"the Ray of {ADDRESS_VARIABLE}")
+            else:
+                _start(cpus)
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which exits without cleaning up
         yield
     finally:
@@ -45,29 +59,32 @@ def node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _knock(address: str) -> None:
-    """Finds out at once that nobody is there: Ray itself tries again for minutes."""
+def _join(address: str, whose: str) -> None:
     host, _, port = address.rpartition(":")
-    socket.create_connection((host, int(port)), ANSWER_S).close()
+    if not host or not port.isdecimal():
+        raise UsageError(f"{whose}: {address!r} is not HOST:PORT of a Ray that this machine is a node of")
+    try:
+        _knock(host, int(port))
+        ray.init(address=address, **QUIET)
+    except (OSError, RuntimeError) as error:
+        line = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StoreUnavailableError(f"{whose} at {address} does not answer: {line}") from None
 
 
-def _connect(address: str | None, cpus: float) -> None:
-    quiet: dict[str, Any] = {"namespace": NAMESPACE, "log_to_driver": False, "logging_level": logging.ERROR}
-    if address is not None:
-        try:
-            _knock(address)
-            ray.init(address=address, **quiet)
-        except (OSError, RuntimeError) as error:
-            line = (str(error).splitlines() or [type(error).__name__])[0]
-            raise StoreUnavailableError(f"the server's Ray at {address} does not answer: {line}") from None
-        return
+def _knock(host: str, port: int) -> None:
+    """Finds out at once that nobody is there: Ray itself tries again for minutes."""
+    socket.create_connection((host, port), ANSWER_S).close()
+
+
+def _start(cpus: float) -> None:
     for attempt in range(1, STARTS + 1):  # a cold disk can make Ray miss its own start deadline
         try:
             ray.init(
+                address="local",  # else Ray joins whatever cluster was started on this machine
                 num_cpus=max(1, round(cpus)) if cpus else None,
                 include_dashboard=False,
                 object_store_memory=OBJECT_STORE_BYTES,
-                **quiet,
+                **QUIET,
             )
             return
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:

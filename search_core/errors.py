@@ -17,6 +17,7 @@
     ├── StoreError               the vector store refuses or fails
     │   ├── StoreLockedError     another process holds it
     │   └── StoreUnavailableError  it does not answer
+    ├── RunError                 an index run that has lost one of its processes
     ├── GateError                a new collection that is not good enough to be published
     ├── ResourceError            a machine or cluster without the CPUs or GPUs that are asked for
     ├── StartError               the servers cannot start
@@ -131,6 +132,10 @@ class StoreLockedError(StoreError):
 
 class StoreUnavailableError(StoreError):
     """The vector store does not answer."""
+
+
+class RunError(SearchError):
+    """An index run has lost a process that it cannot do without."""
 
 
 class GateError(SearchError):

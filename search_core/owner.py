@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from contextlib import suppress
 from typing import Any, cast
 
 import ray
 from ray.exceptions import RayActorError, RayTaskError
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search_core.edge import EdgeStore
 from search_core.errors import StoreError, StoreUnavailableError
@@ -83,14 +85,15 @@ class OwnedStore:
 
 
 def start_owner(settings: StoreSettings, name: str = OWNER_NAME, *, releases: bool = False) -> Store:
-    """Starts the owner actor in the Ray of this process; it ends with this process or with `stop_owner`.
+    """Starts the owner actor on this process's node; it ends with this process or with `stop_owner`.
 
     `releases` closes idle shards that are not published: for a server's owner, not for one that fills them.
     """
     settings = settings.model_copy(
         update={"path": settings.path.absolute()}
     )  # the actor has its Ray's working folder
-    actor_class = ray.remote(num_cpus=0, max_restarts=0)(EdgeOwner)
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
+    actor_class = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=here)(EdgeOwner)
     actor = actor_class.options(name=name, namespace=NAMESPACE).remote(settings, releases=releases)
     return cast(Store, OwnedStore(actor))
 
@@ -108,7 +111,8 @@ def find_owner(name: str = OWNER_NAME) -> Store:
 
 
 def stop_owner(store: Store) -> None:
-    """Closes the owner's store and ends its process."""
+    """Closes the owner's store and ends its process, if it has not ended already."""
     owner = cast(OwnedStore, store)._owner
-    ray.get(owner.call.remote("close", (), {}))
+    with suppress(RayActorError):
+        ray.get(owner.call.remote("close", (), {}))
     ray.kill(owner)

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-FOLDERS = ("unit", "integration", "e2e", "corpus")
+FOLDERS = ("unit", "integration", "e2e", "faults", "corpus")
 
 
 @pytest.hookimpl(tryfirst=True)

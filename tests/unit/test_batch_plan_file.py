@@ -120,6 +120,13 @@ def test_a_group_larger_than_a_shard_may_be_is_cut_at_the_most(plan):
     assert sizes(plan, shards) == [MAX_SHARD_ROWS, MAX_SHARD_ROWS, 5 + SHARD_ROWS]
 
 
+def test_several_shards_fit_into_the_bound_on_work_in_flight(plan):
+    plan.add((task(number), "a.tar") for number in range(1500))
+    assert sizes(plan, plan.cut(4 * SHARD_ROWS)) == [SHARD_ROWS] * 5 + [1500 - 5 * SHARD_ROWS]
+    assert sizes(plan, plan.cut(4 * 700)) == [700, 700, 100]
+    assert sizes(plan, plan.keep_only(range(1, 1001), 1)) == [SHARD_ROWS] * 3 + [1000 - 3 * SHARD_ROWS]
+
+
 def test_shards_grow_before_there_are_too_many_but_not_without_end(plan, monkeypatch):
     monkeypatch.setattr(plan_file, "MANY_SHARDS", 2)
     assert sizes(plan, fill(plan, ("", 2000))) == [1000, 1000]

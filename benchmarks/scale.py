@@ -1,0 +1,180 @@
+"""A corpus of small pictures through the whole index run: pictures a second, and memory.
+
+`python -m benchmarks.scale` makes Parquet shards of 64x64 JPEGs, each with other bytes, and indexes them by
+`image-search index` with the fake 512-d encoder into an embedded store, all in a folder that it removes afterwards.
+Memory is what `/proc` says of the command and its descendants, each second: anonymous pages (`RssAnon`), which no
+other process shares, and Ray's object store (`RssShmem`, counted once, in the process that has most of it).
+The load ends when everything is written; building HNSW follows, and is timed by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import io
+import json
+import os
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from concurrent.futures import ProcessPoolExecutor
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pyarrow as pa
+import pyarrow.parquet as pq
+from PIL import Image
+
+from benchmarks.machine import describe
+
+SIDE = 64
+ROWS_PER_FILE = 50_000
+ROWS_PER_GROUP = 4096
+MODEL = "fake/512"
+SAMPLE_S = 1.0
+
+
+def jpeg(number: int) -> bytes:
+    """A picture of coarse patches, another one for each number."""
+    patches = np.random.default_rng(number).integers(0, 256, (4, 4, 3), dtype=np.uint8)
+    picture = Image.fromarray(patches).resize((SIDE, SIDE), Image.Resampling.BILINEAR)
+    out = io.BytesIO()
+    picture.save(out, "JPEG", quality=85)
+    return out.getvalue()
+
+
+def write_file(folder: Path, rows: int, first: int) -> None:
+    """One Parquet file with pictures `first` and following."""
+    schema = pa.schema([("image", pa.binary()), ("number", pa.int64())])
+    with pq.ParquetWriter(folder / f"{first:09}.parquet", schema, compression="none") as writer:
+        last = min(first + ROWS_PER_FILE, rows)
+        for start in range(first, last, ROWS_PER_GROUP):
+            numbers = range(start, min(start + ROWS_PER_GROUP, last))
+            writer.write_table(pa.table([[jpeg(n) for n in numbers], list(numbers)], schema=schema))
+
+
+def make_corpus(folder: Path, rows: int) -> None:
+    """Parquet files with so many pictures."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with ProcessPoolExecutor() as pool:
+        list(pool.map(partial(write_file, folder, rows), range(0, rows, ROWS_PER_FILE)))
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Memory at one moment, in bytes, since the start in seconds."""
+
+    seconds: float
+    private: int
+    shared: int
+
+
+class MemoryWatch:
+    """Samples the memory of a process and its descendants in a thread."""
+
+    def __init__(self, pid: int) -> None:
+        self.samples: list[Sample] = []
+        self.largest: dict[str, int] = {}
+        self._pid = pid
+        self._began = time.monotonic()
+        self._stop = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> MemoryWatch:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._stop.wait(SAMPLE_S):
+            try:
+                mine = psutil.Process(self._pid)
+                family = [mine, *mine.children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return
+            private, shared = 0, 0
+            for process in family:
+                status = _memory(process.pid)
+                private += status.get("RssAnon", 0)
+                shared = max(shared, status.get("RssShmem", 0))
+                name = status.get("Name", "")
+                self.largest[name] = max(self.largest.get(name, 0), status.get("RssAnon", 0))
+            self.samples.append(Sample(time.monotonic() - self._began, private, shared))
+
+
+def _memory(pid: int) -> dict[str, Any]:
+    """The lines of `/proc/PID/status` that tell of memory, in bytes."""
+    try:
+        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
+        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+    except OSError:
+        return {}
+    pairs = (line.partition(":") for line in lines)
+    found: dict[str, Any] = {
+        name: int(value.split()[0]) * 1024 for name, _, value in pairs if name in {"RssAnon", "RssShmem"}
+    }
+    return {**found, "Name": words[:60].strip()}
+
+
+def index(corpus: Path, store: Path, environment: dict[str, str]) -> tuple[dict[str, Any], MemoryWatch]:
+    """Runs the command; gives its report and the memory that it took."""
+    command = [str(Path(sys.executable).with_name("image-search")), "index", str(corpus), "--json"]
+    settings = {
+        "IMAGE_SEARCH_MODEL__NAME": MODEL,
+        "IMAGE_SEARCH_STORE__PATH": str(store),
+    }
+    process = subprocess.Popen(
+        command, env={**os.environ, **settings, **environment}, stdout=subprocess.PIPE, text=True
+    )
+    with MemoryWatch(process.pid) as watch:
+        out, _ = process.communicate()
+    if process.returncode:
+        raise SystemExit(f"the index run failed with code {process.returncode}")
+    return json.loads(out), watch
+
+
+def main() -> None:
+    """Measures and prints JSON."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--rows", type=int, default=1_000_000)
+    parser.add_argument("--folder", type=Path, default=None, help="keeps the corpus there")
+    arguments = parser.parse_args()
+    with tempfile.TemporaryDirectory() as temporary:
+        corpus = (arguments.folder or Path(temporary)) / f"pictures-{arguments.rows}"
+        began = time.perf_counter()
+        if not corpus.is_dir():
+            make_corpus(corpus, arguments.rows)
+        sys.stderr.write(f"{arguments.rows} pictures made in {time.perf_counter() - began:.0f} s\n")
+        report, watch = index(corpus, Path(temporary) / "store", {})
+    if report["added"] != arguments.rows:
+        raise SystemExit(f"{report['added']} of {arguments.rows} pictures were added")
+    peak = max(watch.samples, key=lambda sample: sample.private)
+    result = {
+        "rows": arguments.rows,
+        "report": report,
+        "private_gb": {
+            "peak": round(peak.private / 1e9, 2),
+            "at_s": round(peak.seconds),
+            "by_minute": [round(s.private / 1e9, 2) for s in watch.samples[::60]],
+            "largest": {
+                name: round(size / 1e9, 2)
+                for name, size in sorted(watch.largest.items(), key=lambda pair: -pair[1])[:8]
+            },
+        },
+        "object_store_gb": round(max(sample.shared for sample in watch.samples) / 1e9, 2),
+        "machine": describe(),
+    }
+    json.dump(result, sys.stdout, indent=1)
+    sys.stdout.write("\n")
+
+
+if __name__ == "__main__":
+    main()
