@@ -15,7 +15,9 @@ from pathlib import Path
 
 import numpy as np
 
+from batch_index.metrics import IndexMetrics
 from batch_index.plan_file import PlanFile, Task, slices
+from batch_index.progress import Progress, StageCount
 from search_core.filters import AnyOf
 from search_core.points import Payload, Point, Vectors
 from search_core.store import Store
@@ -44,27 +46,11 @@ Claim = Known | InFlight | None
 
 
 @dataclass
-class StageCount:
-    """What a stage has done: pictures, and seconds of work summed over its workers."""
-
-    pictures: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
 class _OpenShard:
     """A shard that is handed out: how many rows it has, and which are acknowledged."""
 
     rows: int
     done: set[int] = field(default_factory=set)
-
-
-@dataclass
-class Progress:
-    """How far the run is."""
-
-    stages: dict[str, StageCount] = field(default_factory=dict)
-    in_flight: int = 0
 
 
 class Coordinator:
@@ -95,6 +81,7 @@ class Coordinator:
         self._max_in_flight = max_in_flight
         self._changed = asyncio.Condition()
         self._progress = Progress()
+        self._metrics = IndexMetrics(collection)
         self._open_shards: dict[int, _OpenShard] = {}
         self._complete: set[int] = set()
 
@@ -105,7 +92,7 @@ class Coordinator:
             await self._changed.wait_for(lambda: self._is_handed_out(number) or self._has_room(len(tasks)))
             if not self._is_handed_out(number):
                 self._open_shards[number] = _OpenShard(len(tasks))
-                self._progress.in_flight += len(tasks)
+                self._set_in_flight(self._progress.in_flight + len(tasks))
         shard = self._open_shards.get(number)
         return [(row, task, shard is None or row in shard.done) for row, task in tasks]
 
@@ -120,7 +107,7 @@ class Coordinator:
         async with self._changed:
             before = len(shard.done)
             shard.done.update(rows)
-            self._progress.in_flight -= len(shard.done) - before
+            self._set_in_flight(self._progress.in_flight - (len(shard.done) - before))
             if len(shard.done) == shard.rows:
                 del self._open_shards[number]
                 self._complete.add(number)
@@ -170,7 +157,7 @@ class Coordinator:
         self._fresh = self._may_wait = False
         self._open_shards.clear()
         self._complete.clear()
-        self._progress.in_flight = 0
+        self._set_in_flight(0)
         return shards
 
     async def count(self, stage: str, pictures: int, seconds: float) -> None:
@@ -178,10 +165,15 @@ class Coordinator:
         counted = self._progress.stages.setdefault(stage, StageCount())
         counted.pictures += pictures
         counted.seconds += seconds
+        self._metrics.stage(stage, pictures, seconds)
 
     async def progress(self) -> Progress:
         """How far the run is."""
         return self._progress
+
+    def _set_in_flight(self, pictures: int) -> None:
+        self._progress.in_flight = pictures
+        self._metrics.in_flight(pictures)
 
     def _is_handed_out(self, number: int) -> bool:
         return number in self._open_shards or number in self._complete

@@ -8,8 +8,9 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from batch_index.coordinator import Claim, Coordinator, Known, Progress
+from batch_index.coordinator import Claim, Coordinator, Known
 from batch_index.plan_file import Task
+from batch_index.progress import Progress
 
 CALLS_AT_ONCE = 1000
 """Most of them wait for room."""

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from batch_index.captions import Captions
+from batch_index.display import Display
 from batch_index.gate import Judge, pass_gate
 from batch_index.means import image_mean, phrases
 from batch_index.plan import Plan, is_gone, make_plan
@@ -75,6 +76,7 @@ class _Job:
         self._settings = settings
         self._spec = spec
         self._alias = settings.store.collection
+        self._display = Display(settings.index.progress_s)
         self._target = Target(settings, within_server=request.within_server)
         self._file = PlanFile(folder.absolute() / "plan.db")  # workers have another working folder
 
@@ -87,20 +89,21 @@ class _Job:
         if is_new and collection and not self._request.dry_run:
             self._target.build_beside()
         quarantine = Quarantine(Quarantine.path_of(self._settings.store.path, name))
-        plan = await make_plan(
-            self._target.store,
-            collection.name if collection else None,
-            sources,
-            captions,
-            quarantine,
-            Reader(self._settings.source, self._settings.image),
-            self._file,
-            delete_missing=self._request.delete_missing,
-            retry_quarantined=self._request.retry_quarantined,
-        )
-        report = IndexReport(
-            name, self._spec.name, seen=plan.seen, unchanged=plan.unchanged, quarantined=plan.quarantined
-        )
+        report = IndexReport(name, self._spec.name)
+        with report.phase("plan"), self._display.phase("listing") as listed:
+            plan = await make_plan(
+                self._target.store,
+                collection.name if collection else None,
+                sources,
+                captions,
+                quarantine,
+                Reader(self._settings.source, self._settings.image),
+                self._file,
+                delete_missing=self._request.delete_missing,
+                retry_quarantined=self._request.retry_quarantined,
+                listed=listed,
+            )
+        report.seen, report.unchanged, report.quarantined = plan.seen, plan.unchanged, plan.quarantined
         if self._request.dry_run:
             report.foresee(added=plan.added, updated=plan.updated, moved=plan.moved, deleted=plan.deleted)
             return report
@@ -108,11 +111,14 @@ class _Job:
         quarantine.save()
         if plan.is_empty and not is_new:
             return report
-        await self._target.prepare_to_write()
-        if is_new:
-            await self._target.catalog.create(name, self._spec)  # one that is there may be half made
-            self._target.build_beside()
-        await self._write(name, plan, quarantine, report)
+        with report.phase("load"):
+            await self._target.prepare_to_write()
+            if self._target.dashboard:
+                self._display.say(f"Ray's dashboard: {self._target.dashboard}")
+            if is_new:
+                await self._target.catalog.create(name, self._spec)  # one that is there may be half made
+                self._target.build_beside()
+            await self._write(name, plan, quarantine, report)
         await self._finish(name, is_new, report)
         return report
 
@@ -152,6 +158,7 @@ class _Job:
                 phrases(plan.captions) if stale else (),
                 quarantine,
                 report,
+                self._display,
             )
         if self._request.delete_missing:
             for ids in plan.file.gone_ids():
@@ -173,11 +180,14 @@ class _Job:
             is_new and self._settings.store.qdrant_url is not None
         )  # where indexing waits for the load's end
         if ends_load or await store.unindexed(name) > self._settings.store.optimize_after:
-            await store.optimize(name)
+            self._display.say(f"building the HNSW index of {collection.count:,} vectors")
+            with report.phase("hnsw"):
+                await store.optimize(name)
         report.seconds = self.seconds()
         await store.annotate(name, {"last_run": report.to_dict(), "count": collection.count})
         if is_new:
-            await self._publish(name, report)
+            with report.phase("publish"):
+                await self._publish(name, report)
 
     async def _publish(self, name: str, report: IndexReport) -> None:
         catalog = self._target.catalog

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -91,8 +91,11 @@ async def make_plan(
     *,
     delete_missing: bool,
     retry_quarantined: bool = False,
+    listed: Callable[[int], object] = id,
 ) -> Plan:
     """Compares sources and collection (None: one that does not exist yet); fills `file`.
+
+    `listed` is told of each few pictures that were listed and compared.
 
     Raises:
         SourceError: the sources hold no pictures at all, or cannot be listed to their end.
@@ -105,6 +108,7 @@ async def make_plan(
         tasks = await _compare(plan, comparison, page)
         file.add((task, reader.group(task.uri)) for task in tasks)
         sampler.offer(tasks)
+        listed(len(page))
     plan.captions = sampler.kept
     if collection is not None and stored > comparison.known and (plan.added or delete_missing):
         await _survey(store, collection, sources, file)

@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Any
 
 
@@ -21,12 +24,25 @@ class IndexReport:
     quarantined: int = 0
     embedded: int = 0
     seconds: float = 0.0
+    phases: dict[str, float] = field(default_factory=dict)
+    """Seconds of each part of the run: plan, load, hnsw, publish."""
+    stages: Mapping[str, Mapping[str, float]] = field(default_factory=dict)
+    """For each stage its `pictures`, and the `seconds` of work that its workers spent on them together."""
     dry_run: bool = False
 
     def foresee(self, added: int, updated: int, moved: int, deleted: int) -> None:
         """Turns this into the report of a dry run: what would be done."""
         self.dry_run = True
         self.added, self.updated, self.moved, self.deleted = added, updated, moved, deleted
+
+    @contextmanager
+    def phase(self, name: str) -> Iterator[None]:
+        """Notes how long a part of the run takes."""
+        began = time.monotonic()
+        try:
+            yield
+        finally:
+            self.phases[name] = round(self.phases.get(name, 0.0) + time.monotonic() - began, 2)
 
     @property
     def images_per_second(self) -> float:
@@ -47,4 +63,9 @@ class IndexReport:
         counts = "\n".join(f"{name + ':':<13}{getattr(self, name)}" for name in names)
         title = "Would be done (nothing was changed)" if self.dry_run else "Done"
         pace = f"{self.seconds:.1f} s, {self.images_per_second:g} pictures/s"
-        return f"{title}: collection {self.collection}, model {self.model}, {pace}\n{counts}"
+        lines = [f"{title}: collection {self.collection}, model {self.model}, {pace}", counts]
+        if self.phases:
+            lines.append("phases:      " + ", ".join(f"{name} {s:.1f} s" for name, s in self.phases.items()))
+        for name, did in self.stages.items():
+            lines.append(f"{name + ':':<13}{did['pictures']:.0f} pictures in {did['seconds']:.1f} s of work")
+        return "\n".join(lines)

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 
 import numpy as np
 import pyarrow as pa
-from tqdm import tqdm
+import pyarrow.compute as pc
 
 from batch_index import rows
 from batch_index.coordinator_client import RemoteCoordinator
+from batch_index.display import Display
+from batch_index.metrics import IndexMetrics
 from batch_index.pipeline import Job, own_errors, run_pipeline
 from batch_index.plan import Plan
+from batch_index.progress import Rates
 from batch_index.quarantine import Quarantine
 from batch_index.report import IndexReport
 from search_core.model import ModelSpec
@@ -30,6 +33,7 @@ async def run_tasks(
     texts: Sequence[str],
     quarantine: Quarantine,
     report: IndexReport,
+    display: Display,
 ) -> Vectors | None:
     """Indexes all tasks of the plan; gives the mean of `texts`, float32 [dim], if there are any.
 
@@ -45,16 +49,17 @@ async def run_tasks(
         max_in_flight=settings.index.max_in_flight,
     )
     job = Job(coordinator, spec, settings, open_store, collection.name, plan.to_embed, texts)
-    outcome = _Outcome(quarantine, report)
+    outcome = _Outcome(quarantine, report, IndexMetrics(collection.name), plan.tasks)
     try:
-        with own_errors(), tqdm(total=plan.tasks, unit=" pictures", disable=None) as bar:
+        looking = Rates(coordinator.progress)
+        with own_errors(), display.phase("indexing", plan.tasks, looking) as advance:
             while shards:
                 for table in run_pipeline(job, shards):
-                    outcome.take(table)
-                    bar.update(table.num_rows - len(outcome.deferred(table)))
-                    _acknowledge(coordinator, table, outcome)
+                    advance(outcome.take(table))
+                    _acknowledge(coordinator, table)
                 shards = coordinator.second_pass()
                 job = replace(job, to_embed=False, texts=())
+        report.stages = {name: asdict(count) for name, count in coordinator.progress().stages.items()}
     finally:
         quarantine.save()
         coordinator.stop()
@@ -62,42 +67,42 @@ async def run_tasks(
 
 
 class _Outcome:
-    """Turns acknowledged rows into counts and quarantine."""
+    """Turns rows that are written, broken or put off into counts and quarantine."""
 
-    def __init__(self, quarantine: Quarantine, report: IndexReport) -> None:
+    def __init__(
+        self, quarantine: Quarantine, report: IndexReport, metrics: IndexMetrics, remaining: int
+    ) -> None:
         self._quarantine = quarantine
         self._report = report
+        self._metrics = metrics
+        self._remaining = remaining
         self.text_mean: Vectors | None = None
 
-    @staticmethod
-    def deferred(table: pa.Table) -> list[int]:
-        """Rows that were put off."""
-        return [
-            row
-            for row, outcome in zip(table["row"].to_pylist(), table["outcome"].to_pylist(), strict=True)
-            if outcome == rows.DEFERRED
-        ]
-
-    def take(self, table: pa.Table) -> None:
-        """Counts the rows of a table."""
-        for record in table.to_pylist():
-            outcome = record["outcome"]
-            if record["text_mean"]:
-                self.text_mean = np.frombuffer(record["text_mean"], dtype=np.float32)
-            if outcome == rows.BROKEN:
-                self._quarantine.add(record["uri"], record["reason"], record["error"], record["version"])
-                self._report.quarantined += 1
-            elif outcome in {rows.EMBED, rows.REUSE}:
-                self._quarantine.release([record["uri"]])
-                self._report.embedded += outcome == rows.EMBED
-                action = record["action"]
-                setattr(self._report, action, getattr(self._report, action) + 1)
+    def take(self, table: pa.Table) -> int:
+        """Counts the rows of a table; gives how many of them need not be looked at again."""
+        for mean in table["text_mean"].filter(pc.greater(pc.binary_length(table["text_mean"]), 0)):
+            self.text_mean = np.frombuffer(mean.as_buffer(), dtype=np.float32)
+        broken = table.filter(pc.equal(table["outcome"], rows.BROKEN))
+        for record in broken.select(["uri", "reason", "error", "version"]).to_pylist():
+            self._quarantine.add(**record)
+        written = table.filter(pc.is_in(table["outcome"], pa.array([rows.EMBED, rows.REUSE])))
+        if len(self._quarantine):
+            self._quarantine.release(written["uri"].to_pylist())
+        counts = {"quarantined": broken.num_rows}
+        counts |= {pair["values"]: pair["counts"] for pair in written["action"].value_counts().to_pylist()}
+        for name, count in counts.items():
+            setattr(self._report, name, getattr(self._report, name) + count)
+            self._metrics.outcome(name, count)
+        self._report.embedded += pc.sum(pc.equal(written["outcome"], rows.EMBED)).as_py() or 0
+        done = table.num_rows - pc.sum(pc.equal(table["outcome"], rows.DEFERRED)).as_py()
+        self._remaining -= done
+        self._metrics.remaining(self._remaining)
+        return int(done)
 
 
-def _acknowledge(coordinator: RemoteCoordinator, table: pa.Table, outcome: _Outcome) -> None:
-    deferred = set(outcome.deferred(table))
-    by_shard: dict[int, list[int]] = {}
-    for shard, row in zip(table["shard"].to_pylist(), table["row"].to_pylist(), strict=True):
-        by_shard.setdefault(shard, []).append(row)
-    for shard, done in by_shard.items():
-        coordinator.acknowledge(shard, done, [row for row in done if row in deferred])
+def _acknowledge(coordinator: RemoteCoordinator, table: pa.Table) -> None:
+    """Tells the coordinator of the rows of a table, shard by shard."""
+    for shard in pc.unique(table["shard"]).to_pylist():
+        mine = table.filter(pc.equal(table["shard"], shard))
+        deferred = mine["row"].filter(pc.equal(mine["outcome"], rows.DEFERRED))
+        coordinator.acknowledge(shard, mine["row"].to_pylist(), deferred.to_pylist())

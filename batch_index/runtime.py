@@ -11,9 +11,11 @@ from contextlib import contextmanager
 from typing import Any, Final
 
 import ray
+from ray._private.worker import BaseContext
 
 from search_core.errors import StoreUnavailableError, UsageError
 from search_core.owner import NAMESPACE
+from search_core.settings import IndexSettings
 from search_core.silence import silent_stderr
 
 OBJECT_STORE_BYTES = 1_000_000_000
@@ -29,9 +31,9 @@ QUIET: Final[Mapping[str, Any]] = {
 
 
 @contextmanager
-def ray_runtime(address: str | None, cpus: float) -> Iterator[None]:
+def ray_runtime(address: str | None, settings: IndexSettings) -> Iterator[str]:
     """Connects this process to Ray for as long as the context lasts: the one at `address`, else the one that
-    RAY_ADDRESS names, else one of its own with so many `cpus` (0: all).
+    RAY_ADDRESS names, else one of its own. Gives the URL of its dashboard; empty if it has none.
 
     Raises:
         UsageError: that address is not HOST:PORT.
@@ -43,13 +45,13 @@ def ray_runtime(address: str | None, cpus: float) -> Iterator[None]:
     try:
         with silent_stderr():
             if address:
-                _join(address, "the server's Ray")
+                context = _join(address, "the server's Ray")
             elif named := os.environ.get(ADDRESS_VARIABLE):
-                _join(named, f"the Ray of {ADDRESS_VARIABLE}")
+                context = _join(named, f"the Ray of {ADDRESS_VARIABLE}")
             else:
-                _start(cpus)
+                context = _start(settings)
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which exits without cleaning up
-        yield
+        yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
     finally:
         ray.shutdown()
 
@@ -59,13 +61,13 @@ def node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
-def _join(address: str, whose: str) -> None:
+def _join(address: str, whose: str) -> BaseContext:
     host, _, port = address.rpartition(":")
     if not host or not port.isdecimal():
         raise UsageError(f"{whose}: {address!r} is not HOST:PORT of a Ray that this machine is a node of")
     try:
         _knock(host, int(port))
-        ray.init(address=address, **QUIET)
+        return ray.init(address=address, **QUIET)
     except (OSError, RuntimeError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoreUnavailableError(f"{whose} at {address} does not answer: {line}") from None
@@ -76,18 +78,20 @@ def _knock(host: str, port: int) -> None:
     socket.create_connection((host, port), ANSWER_S).close()
 
 
-def _start(cpus: float) -> None:
-    for attempt in range(1, STARTS + 1):  # a cold disk can make Ray miss its own start deadline
+def _start(settings: IndexSettings) -> BaseContext:
+    attempt = 0
+    while True:  # a cold disk can make Ray miss its own start deadline
         try:
-            ray.init(
+            return ray.init(
                 address="local",  # else Ray joins whatever cluster was started on this machine
-                num_cpus=max(1, round(cpus)) if cpus else None,
-                include_dashboard=False,
+                num_cpus=max(1, round(settings.cpus)) if settings.cpus else None,
+                include_dashboard=settings.dashboard,
+                _metrics_export_port=settings.metrics_port or None,
                 object_store_memory=OBJECT_STORE_BYTES,
                 **QUIET,
             )
-            return
         except (ConnectionError, RuntimeError, OSError, ValueError) as error:
             ray.shutdown()
+            attempt += 1
             if attempt == STARTS:
                 raise StoreUnavailableError(f"Ray cannot be started: {str(error).splitlines()[0]}") from None

@@ -19,7 +19,9 @@ from search_core.stores import open_store
 
 
 class Target:
-    """See the module. `catalog` knows all collections, `store` writes to the run's."""
+    """See the module. `catalog` knows all collections, `store` writes to the run's; `dashboard` is a URL of Ray's,
+    empty if there is none.
+    """
 
     def __init__(self, settings: Settings, *, within_server: bool) -> None:
         """Opens the store, by way of the server that holds it if there is one.
@@ -36,6 +38,7 @@ class Target:
         self._served = server is not None or within_server
         self._builds_beside = server is not None and not within_server
         self._on_ray = within_server
+        self.dashboard = ""
         if self._served:
             self._start_ray()
             from search_core.owner import find_owner
@@ -96,7 +99,7 @@ class Target:
         if not self._on_ray:
             from batch_index.runtime import ray_runtime
 
-            self._stack.enter_context(ray_runtime(self._address, self._settings.index.cpus))
+            self.dashboard = self._stack.enter_context(ray_runtime(self._address, self._settings.index))
             self._on_ray = True
 
     def _start_owner(self) -> Store:

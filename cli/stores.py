@@ -29,5 +29,5 @@ async def command_store(settings: Settings) -> AsyncIterator[Store]:
     from batch_index.runtime import ray_runtime
     from search_core.owner import find_owner
 
-    with ray_runtime(server.ray_address, 0):
+    with ray_runtime(server.ray_address, settings.index):
         yield find_owner()

@@ -93,8 +93,9 @@ def start_owner(settings: StoreSettings, name: str = OWNER_NAME, *, releases: bo
         update={"path": settings.path.absolute()}
     )  # the actor has its Ray's working folder
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
-    actor_class = ray.remote(num_cpus=0, max_restarts=0, scheduling_strategy=here)(EdgeOwner)
-    actor = actor_class.options(name=name, namespace=NAMESPACE).remote(settings, releases=releases)
+    actor_class = ray.remote(num_cpus=0, max_restarts=0)(EdgeOwner)
+    options = {"name": name, "namespace": NAMESPACE, "scheduling_strategy": here}
+    actor = actor_class.options(**options).remote(settings, releases=releases)
     return cast(Store, OwnedStore(actor))
 
 

@@ -205,6 +205,13 @@ class IndexSettings(Group):
     gpus_per_encoder: float = Field(0.0, ge=0, description="GPUs of one embedding actor")
     cpus: float = Field(0.0, ge=0, description="CPUs the job takes; 0 takes all that Ray has, or all cores")
     max_tasks_in_flight: int = Field(2, ge=1, description="batches queued before each embedding actor")
+    progress_s: float = Field(
+        30.0, ge=0, description="seconds between lines of progress where stderr is no terminal; 0 is for none"
+    )
+    dashboard: bool = Field(False, description="let the job's own Ray have a dashboard, and say where it is")
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port where the job's own Ray exports metrics; 0 takes a free one"
+    )
 
     @model_validator(mode="after")
     def _check(self) -> IndexSettings:
