@@ -18,27 +18,24 @@ import os
 import subprocess
 import sys
 import tempfile
-import threading
 import time
 from concurrent.futures import ProcessPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import pyarrow as pa
 import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.machine import describe
+from benchmarks.memory import MemoryWatch
 
 SIDE = 64
 ROWS_PER_FILE = 50_000
 ROWS_PER_GROUP = 4096
 MODEL = "fake/512"
-SAMPLE_S = 1.0
 SETTINGS = {
     "IMAGE_SEARCH_MODEL__NAME": MODEL,
     "IMAGE_SEARCH_INDEX__BATCH_SIZE": "512",  # pictures as light as these cost less than handing them on
@@ -70,65 +67,6 @@ def make_corpus(folder: Path, rows: int) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     with ProcessPoolExecutor() as pool:
         list(pool.map(partial(write_file, folder, rows), range(0, rows, ROWS_PER_FILE)))
-
-
-@dataclass(frozen=True)
-class Sample:
-    """Memory at one moment, in bytes, since the start in seconds."""
-
-    seconds: float
-    private: int
-    shared: int
-
-
-class MemoryWatch:
-    """Samples the memory of a process and its descendants in a thread."""
-
-    def __init__(self, pid: int) -> None:
-        self.samples: list[Sample] = []
-        self.largest: dict[str, int] = {}
-        self._pid = pid
-        self._began = time.monotonic()
-        self._stop = threading.Event()
-        self._thread = threading.Thread(target=self._watch, daemon=True)
-
-    def __enter__(self) -> MemoryWatch:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._stop.set()
-        self._thread.join()
-
-    def _watch(self) -> None:
-        while not self._stop.wait(SAMPLE_S):
-            try:
-                mine = psutil.Process(self._pid)
-                family = [mine, *mine.children(recursive=True)]
-            except psutil.NoSuchProcess:
-                return
-            private, shared = 0, 0
-            for process in family:
-                status = _memory(process.pid)
-                private += status.get("RssAnon", 0)
-                shared = max(shared, status.get("RssShmem", 0))
-                name = status.get("Name", "")
-                self.largest[name] = max(self.largest.get(name, 0), status.get("RssAnon", 0))
-            self.samples.append(Sample(time.monotonic() - self._began, private, shared))
-
-
-def _memory(pid: int) -> dict[str, Any]:
-    """The lines of `/proc/PID/status` that tell of memory, in bytes."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text(encoding="utf-8").splitlines()
-        words = Path(f"/proc/{pid}/cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-    except OSError:
-        return {}
-    pairs = (line.partition(":") for line in lines)
-    found: dict[str, Any] = {
-        name: int(value.split()[0]) * 1024 for name, _, value in pairs if name in {"RssAnon", "RssShmem"}
-    }
-    return {**found, "Name": words[:60].strip()}
 
 
 def index(corpus: Path, store: Path) -> tuple[dict[str, Any], MemoryWatch]:
