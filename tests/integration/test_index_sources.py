@@ -212,21 +212,21 @@ def test_captions_and_columns_come_along(world: World) -> None:
     )
 
 
-def test_pictures_are_served_back_from_where_they_are(world: World) -> None:
+def test_a_folder_that_holds_a_broken_table_is_one_line(world: World, tmp_path: Path) -> None:
+    put(tmp_path, "tables/broken.parquet", b"PAR1 no more")
+    line = world.run.refused("index", tmp_path / "tables")
+    assert line.startswith(f"{file_uri(tmp_path / 'tables/broken.parquet')} cannot be read: ")
+
+
+@pytest.fixture(scope="module")
+def http(world: World) -> Iterator[httpx.Client]:
+    """A server on the store."""
     (port,) = free_ports(1)
     server = world.run.start("serve", "--port", str(port))
     try:
-        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as http:
-            until(lambda: _is_ready(http) or server.poll() is not None)
-            hits = http.get("/api/search", params={"q": "red", "limit": 100}).json()["hits"]
-            by_uri = {hit["uri"]: hit for hit in hits}
-            row = http.get(by_uri[world.row(3)]["image_url"])
-            assert (row.content, row.headers["content-type"]) == (unique(3), "image/png")
-            assert http.get(by_uri[world.member("a/001.png")]["image_url"]).content == SAME
-            thumbnail = http.get(by_uri[world.member("a/000.jpg")]["thumbnail_url"])
-            assert thumbnail.headers["content-type"].startswith("image/")
-            elsewhere = http.get(by_uri[world.listed["true"]]["image_url"])
-            assert (elsewhere.is_redirect, elsewhere.headers["location"]) == (True, world.listed["true"])
+        with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=60, trust_env=False) as client:
+            until(lambda: _is_ready(client) or server.poll() is not None)
+            yield client
     finally:
         server.terminate()
         server.communicate(timeout=120)
@@ -240,7 +240,21 @@ def _is_ready(http: httpx.Client) -> bool:
         return False
 
 
-def test_a_table_written_anew_is_brought_up_to_date_without_embedding(world: World) -> None:
+def test_pictures_are_served_back_from_where_they_are(world: World, http: httpx.Client) -> None:
+    hits = http.get("/api/search", params={"q": "red", "limit": 100}).json()["hits"]
+    by_uri = {hit["uri"]: hit for hit in hits}
+    row = http.get(by_uri[world.row(3)]["image_url"])
+    assert (row.content, row.headers["content-type"]) == (unique(3), "image/png")
+    assert http.get(by_uri[world.member("a/001.png")]["image_url"]).content == SAME
+    thumbnail = http.get(by_uri[world.member("a/000.jpg")]["thumbnail_url"])
+    assert thumbnail.headers["content-type"].startswith("image/")
+    elsewhere = http.get(by_uri[world.listed["true"]]["image_url"])
+    assert (elsewhere.is_redirect, elsewhere.headers["location"]) == (True, world.listed["true"])
+
+
+def test_a_table_written_anew_is_brought_up_to_date_beside_the_server_without_embedding(
+    world: World, http: httpx.Client
+) -> None:
     before = world.payloads()
     world.write_table([f"other {number}" for number in range(ROWS - 1)])
     report = world.run.json("index", world.table, world.list, "--delete-missing")
@@ -250,9 +264,3 @@ def test_a_table_written_anew_is_brought_up_to_date_without_embedding(world: Wor
     assert [after[world.row(number)]["caption"] for number in range(ROWS - 1)] == [
         f"other {number}" for number in range(ROWS - 1)
     ]
-
-
-def test_a_folder_that_holds_a_broken_table_is_one_line(world: World, tmp_path: Path) -> None:
-    put(tmp_path, "tables/broken.parquet", b"PAR1 no more")
-    line = world.run.refused("index", tmp_path / "tables")
-    assert line.startswith(f"{file_uri(tmp_path / 'tables/broken.parquet')} cannot be read: ")

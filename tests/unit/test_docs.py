@@ -2,26 +2,33 @@
 
 from __future__ import annotations
 
+import ast
 import re
 import subprocess
 from pathlib import Path
 
 import click
 import pytest
+import yaml
 
-from cli.main import cli
+from cli.main import DEBUG_VARIABLE, cli
+from search_core.errors import ImageError
+from search_core.settings import Settings
 from tools.settings_table import TARGET, settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+COMMAND = r"image-search ([a-z]+ [^\n`#>]*|[a-z]+)"
+CODE = ("search_core", "batch_index", "serve_app", "cli")
 
 
 def test_settings_page_is_what_the_settings_are() -> None:
     assert TARGET.read_text(encoding="utf-8") == settings_table(), "run `make docs`"
 
 
-@pytest.mark.parametrize("line", sorted(set(re.findall(r"image-search ([a-z]+ [^\n`#]*|[a-z]+)", README))))
-def test_commands_in_the_readme_are_accepted(line: str) -> None:
+@pytest.mark.parametrize("line", sorted(set(re.findall(COMMAND, README + OPERATIONS))))
+def test_commands_on_the_pages_are_accepted(line: str) -> None:
     words = line.split()
     command = cli.commands[words[0]]
     if isinstance(command, click.Group):
@@ -40,6 +47,54 @@ def test_make_targets_in_the_readme_exist() -> None:
 def test_links_and_pictures_of_the_readme_are_in_the_tree() -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", README):
         assert (ROOT / target).exists(), target
+
+
+def test_links_of_the_operations_page_are_in_the_tree() -> None:
+    headings = re.findall(r"^## (.+)$", OPERATIONS, re.MULTILINE)
+    places = {heading.lower().replace(" ", "-") for heading in headings}
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", OPERATIONS):
+        file, _, place = target.partition("#")
+        assert not file or (ROOT / "docs" / file).exists(), target
+        assert file or place in places, target
+
+
+def test_settings_on_the_operations_page_exist() -> None:
+    groups = "|".join(Settings.model_fields)
+    named = re.findall(rf"`((?:{groups})(?:\.[a-z_0-9]+)+)", OPERATIONS)
+    assert len(named) > 10
+    for name in named:
+        value: object = Settings()
+        for part in name.split("."):
+            assert hasattr(value, part), name
+            value = getattr(value, part)
+    for block in re.findall(r"```yaml\n(.*?)```", OPERATIONS, re.DOTALL):
+        Settings.model_validate(yaml.safe_load(block))
+    for variable in re.findall(r"IMAGE_SEARCH_[A-Z_]+", OPERATIONS):
+        assert variable == DEBUG_VARIABLE or f"`{variable}`" in settings_table(), variable
+
+
+def test_reasons_on_the_operations_page_are_those_of_the_code() -> None:
+    (listed,) = re.findall(r"reports: ([a-z_0-9, \n]+)\.", ImageError.__doc__ or "")
+    rows = OPERATIONS.partition("## Quarantine")[2].partition("## ")[0]
+    cells = [line.split("|")[1] for line in rows.splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([a-z_0-9]+)`", " ".join(cells))) == set(re.findall(r"[a-z_0-9]+", listed))
+
+
+def test_failures_on_the_operations_page_are_lines_of_the_code() -> None:
+    """What is between the `…` of a line stands in the program, word for word."""
+    texts = {
+        node.value
+        for folder in CODE
+        for path in (ROOT / folder).rglob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.Constant) and isinstance(node.value, str)
+    }
+    table = OPERATIONS.partition("## What failures look like")[2]
+    lines = re.findall(r"^\| `(.+?)` \|", table, re.MULTILINE)
+    assert len(lines) > 20
+    for line in lines:
+        for part in line.split("…"):
+            assert any(part.strip() in text for text in texts), (line, part)
 
 
 def test_file_tree_of_the_readme_is_the_tree() -> None:
