@@ -35,6 +35,7 @@ from tests.fixtures.ray_cluster import RayCluster
 from tests.fixtures.stores import everything
 from tests.fixtures.watched_embed import LOG_VARIABLE
 
+pytestmark = pytest.mark.timeout(900)  # up to four runs of the command
 BATCH = 32
 GOOD, BROKEN = 4 * SHARD_ROWS - 5, 5
 MAX_IN_FLIGHT = SHARD_ROWS
