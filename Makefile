@@ -11,7 +11,7 @@ DATA   := $(abspath $(or $(IMAGE_SEARCH_TEST_DATA),../shared/data))
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-faults check test-unit test-corpus bench model docs clean programs data
+.PHONY: help setup demo test test-faults check test-unit test-corpus bench bench-scale model docs clean programs data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -41,6 +41,9 @@ test-corpus: data setup ## the tests on real photos (IMAGE_SEARCH_TEST_DATA, or 
 
 bench: setup ## measure this machine (ARGS="...")
 	@$(BIN)/python -m benchmarks $(ARGS)
+
+bench-scale: setup ## index a million small pictures: pace and memory (ARGS="--rows 100000")
+	@$(BIN)/python -m benchmarks.scale --min-per-s 2000 --max-gb 4 $(ARGS)
 
 model: setup ## train the built-in model anew
 	@$(PYTHON) -m tools.programs model

@@ -71,17 +71,23 @@ class _Lines:
 
     def __init__(self, display: Display, name: str, total: int | None, details: Details | None) -> None:
         self._display, self._name, self._total, self._details = display, name, total, details
-        self._began = self._shown = display._clock()
-        self._done = 0
+        self._shown = display._clock()
+        self._began: float | None = (
+            None  # with the first pictures: what starts before them says nothing of the pace
+        )
+        self._done = self._first = 0
 
     def advance(self, pictures: int) -> None:
         """Writes a line if the last one is long enough ago."""
         self._done += pictures
         now = self._display._clock()
+        if self._began is None:
+            self._began, self._first = now, self._done
+            return
         if now - self._shown < self._display._every_s:
             return
         self._shown = now
-        rate = self._done / max(now - self._began, 1e-9)
+        rate = (self._done - self._first) / max(now - self._began, 1e-9)
         line = f"{self._name}: {self._done:,}"
         if self._total is not None:
             line += f" of {self._total:,}"

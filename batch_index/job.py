@@ -82,6 +82,8 @@ class _Job:
 
     async def run(self, sources: Sequence[Source], captions: Captions) -> IndexReport:
         """The whole run."""
+        if not self._request.dry_run:
+            self._target.require_room()
         collection, is_new = await self._choose()
         name = collection.name if collection else new_collection_name(self._alias, self._spec)
         if is_new and collection and not self._request.dry_run:

@@ -19,13 +19,12 @@ from batch_index.coordinator_client import RemoteCoordinator
 from batch_index.embed import EmbedAndWrite
 from batch_index.plan_source import PlanSource
 from batch_index.prepare import Prepare
+from batch_index.resources import ENCODER_CPUS, prepare_cpus
 from search_core.errors import RunError, SearchError
 from search_core.model import ModelSpec
 from search_core.settings import Settings
 from search_core.store import Store
 
-ENCODER_CPUS = 0.5
-MAX_PREPARE_CPUS = 1.0
 CALLS_AT_ONCE = 2
 """Of one encoder: while one batch is written the next is embedded."""
 BLOCK_BYTES = 1
@@ -78,7 +77,7 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
         PlanSource(prepare, shards),
         override_num_blocks=shards,
         compute=TaskPoolStrategy(size=min(shards, _preparers(job, cpus))),
-        num_cpus=min(MAX_PREPARE_CPUS, cpus / 8),
+        num_cpus=prepare_cpus(cpus),
     ).map_batches(
         EmbedPacked,
         fn_constructor_args=(
@@ -89,10 +88,10 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
             job.collection,
         ),
         fn_constructor_kwargs={"to_embed": job.to_embed, "texts": job.texts},
-        batch_size=None,
+        batch_size=1,  # packed one; where there is a GPU, Ray insists on a number
         batch_format="pyarrow",
         compute=ActorPoolStrategy(
-            size=index.encoders,
+            size=min(index.encoders, shards),
             max_tasks_in_flight_per_actor=max(CALLS_AT_ONCE, index.max_tasks_in_flight),
             max_concurrent_calls_per_actor=CALLS_AT_ONCE,
         ),

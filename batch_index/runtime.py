@@ -56,6 +56,11 @@ def ray_runtime(address: str | None, settings: IndexSettings) -> Iterator[str]:
         ray.shutdown()
 
 
+def node_resources() -> list[dict[str, float]]:
+    """What each node of the connected Ray has, by the kind of resource, in use or not."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
+
+
 def _join(address: str, whose: str) -> BaseContext:
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():

@@ -11,6 +11,7 @@ import os
 from collections.abc import Callable
 from contextlib import ExitStack
 
+from batch_index.resources import require_room
 from search_core.server_file import find_server
 from search_core.settings import Settings
 from search_core.store import Store
@@ -34,10 +35,11 @@ class Target:
         self._own_owner: Store | None = None
         server = find_server(settings.store.path) if self._embedded else None
         self._address = server.ray_address if server else None
+        self._served = server is not None or within_server
         self._builds_beside = server is not None and not within_server
         self._on_ray = within_server
         self.dashboard = ""
-        if server is not None or within_server:
+        if self._served:
             self._start_ray()
             from search_core.owner import find_owner
 
@@ -51,9 +53,22 @@ class Target:
         if self._builds_beside and self._own_owner is None:
             self.store = self._start_owner()
 
+    def require_room(self) -> None:
+        """Brings Ray up where it may be too small for the settings, and finds out.
+
+        Raises:
+            ResourceError: it is too small.
+        """
+        index = self._settings.index
+        if index.encoders > 1 or index.gpus_per_encoder:  # one encoder on a CPU fits anywhere
+            self._start_ray()
+            from batch_index.runtime import node_resources
+
+            require_room(index, node_resources())
+
     async def prepare_to_write(self) -> None:
         """Brings Ray up, and gives an embedded store to an actor that all its processes can ask."""
-        if self._on_ray:
+        if self._served:
             return
         await self.catalog.close()
         self._start_ray()

@@ -4,7 +4,9 @@
 `image-search index` with the fake 512-d encoder into an embedded store, all in a folder that it removes afterwards.
 Memory is what `/proc` says of the command and its descendants, each second: anonymous pages (`RssAnon`), which no
 other process shares, and Ray's object store (`RssShmem`, counted once, in the process that has most of it).
-The load ends when everything is written; building HNSW follows, and is timed by itself.
+`loaded_per_s` is pictures by the seconds from the start of the listing until the store has acknowledged the last one,
+Ray's start included; building HNSW follows, and is timed by itself. `--max-gb` and `--min-per-s` make the command fail
+where a figure is beyond them.
 """
 
 from __future__ import annotations
@@ -37,6 +39,11 @@ ROWS_PER_FILE = 50_000
 ROWS_PER_GROUP = 4096
 MODEL = "fake/512"
 SAMPLE_S = 1.0
+SETTINGS = {
+    "IMAGE_SEARCH_MODEL__NAME": MODEL,
+    "IMAGE_SEARCH_INDEX__BATCH_SIZE": "512",  # pictures as light as these cost less than handing them on
+    "IMAGE_SEARCH_INDEX__PROGRESS_S": "10",
+}
 
 
 def jpeg(number: int) -> bytes:
@@ -124,16 +131,11 @@ def _memory(pid: int) -> dict[str, Any]:
     return {**found, "Name": words[:60].strip()}
 
 
-def index(corpus: Path, store: Path, environment: dict[str, str]) -> tuple[dict[str, Any], MemoryWatch]:
+def index(corpus: Path, store: Path) -> tuple[dict[str, Any], MemoryWatch]:
     """Runs the command; gives its report and the memory that it took."""
     command = [str(Path(sys.executable).with_name("image-search")), "index", str(corpus), "--json"]
-    settings = {
-        "IMAGE_SEARCH_MODEL__NAME": MODEL,
-        "IMAGE_SEARCH_STORE__PATH": str(store),
-    }
-    process = subprocess.Popen(
-        command, env={**os.environ, **settings, **environment}, stdout=subprocess.PIPE, text=True
-    )
+    environment = {**os.environ, **SETTINGS, "IMAGE_SEARCH_STORE__PATH": str(store)}
+    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
     with MemoryWatch(process.pid) as watch:
         out, _ = process.communicate()
     if process.returncode:
@@ -146,6 +148,8 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, default=None, help="keeps the corpus there")
+    parser.add_argument("--max-gb", type=float, help="most private memory")
+    parser.add_argument("--min-per-s", type=float, help="least pictures loaded a second")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
         corpus = (arguments.folder or Path(temporary)) / f"pictures-{arguments.rows}"
@@ -153,17 +157,21 @@ def main() -> None:
         if not corpus.is_dir():
             make_corpus(corpus, arguments.rows)
         sys.stderr.write(f"{arguments.rows} pictures made in {time.perf_counter() - began:.0f} s\n")
-        report, watch = index(corpus, Path(temporary) / "store", {})
+        report, watch = index(corpus, Path(temporary) / "store")
     if report["added"] != arguments.rows:
         raise SystemExit(f"{report['added']} of {arguments.rows} pictures were added")
     peak = max(watch.samples, key=lambda sample: sample.private)
+    phases = report["phases"]
+    loaded_per_s = round(arguments.rows / (phases["plan"] + phases["load"]))
     result = {
         "rows": arguments.rows,
+        "loaded_per_s": loaded_per_s,
+        "hnsw_s": phases.get("hnsw"),
         "report": report,
         "private_gb": {
             "peak": round(peak.private / 1e9, 2),
             "at_s": round(peak.seconds),
-            "by_minute": [round(s.private / 1e9, 2) for s in watch.samples[::60]],
+            "each_half_minute": [round(s.private / 1e9, 2) for s in watch.samples[::30]],
             "largest": {
                 name: round(size / 1e9, 2)
                 for name, size in sorted(watch.largest.items(), key=lambda pair: -pair[1])[:8]
@@ -174,6 +182,10 @@ def main() -> None:
     }
     json.dump(result, sys.stdout, indent=1)
     sys.stdout.write("\n")
+    if arguments.max_gb and peak.private > arguments.max_gb * 1e9:
+        raise SystemExit(f"{peak.private / 1e9:.2f} GB of private memory are more than {arguments.max_gb:g}")
+    if arguments.min_per_s and loaded_per_s < arguments.min_per_s:
+        raise SystemExit(f"{loaded_per_s} pictures a second are fewer than {arguments.min_per_s:g}")
 
 
 if __name__ == "__main__":

@@ -7,13 +7,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
 import numpy as np
 from tqdm import tqdm
 
 from cli.local_search import LocalSearch, local_search
 from cli.stores import command_store
+from search_core.addresses import host_and_path, split_inside
 from search_core.errors import UsageError
 from search_core.evaluation import Pair, rank_of_best, read_pairs, recall
 from search_core.filters import AnyOf
@@ -153,8 +153,10 @@ def _places(gallery: _Gallery) -> dict[str, int]:
 
 
 def names_of(uri: str) -> list[str]:
-    """What a file of pairs may call a picture: its URI, its file name, or the end of its path."""
-    parts = unquote(urlsplit(uri).path).strip("/").split("/")
+    """What a file of pairs may call a picture: its URI, its file name, or the end of its path (in a tar or table)."""
+    inside = split_inside(uri)
+    path = inside[1] if inside is not None else host_and_path(uri)[1]
+    parts = path.strip("/").split("/")
     return [uri, *("/".join(parts[start:]) for start in range(len(parts)))]
 
 

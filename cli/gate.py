@@ -13,7 +13,7 @@ from cli.evaluating import evaluate, names_of
 from cli.local_search import LocalSearch, local_search
 from search_core.errors import UsageError
 from search_core.evaluation import Pair, numbered_lines, read_pairs
-from search_core.query import SearchRequest
+from search_core.query import MAX_LIMIT, MAX_TEXT_CHARS, SearchRequest
 from search_core.settings import Settings
 from search_core.store import Collection, Store
 
@@ -55,7 +55,7 @@ def read_canaries(path: Path) -> list[Canary]:
     """Canaries from JSON lines `{"text": ..., "images": [...], "within": 10}`; images by URI or file name.
 
     Raises:
-        UsageError: the file cannot be read, is empty, or a line is not of that form.
+        UsageError: the file cannot be read, is empty, or a line is not of that form or no query that may be asked.
     """
     return [_canary(path, number, line) for number, line in numbered_lines(path)]
 
@@ -70,6 +70,10 @@ def _canary(path: Path, number: int, line: str) -> Canary:
     named = isinstance(images, list) and images and all(isinstance(image, str) for image in images)
     if not isinstance(text, str) or not text.strip() or not named or type(within) is not int or within < 1:
         raise wrong
+    if len(text) > MAX_TEXT_CHARS:
+        raise UsageError(f"{path}, line {number}: the text is longer than {MAX_TEXT_CHARS} characters")
+    if within > MAX_LIMIT:
+        raise UsageError(f"{path}, line {number}: within is more than {MAX_LIMIT}")
     return Canary(text, tuple(images), within)
 
 

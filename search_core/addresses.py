@@ -27,6 +27,18 @@ def file_uri(path: Path) -> str:
     return path.absolute().as_uri()
 
 
+def host_and_path(uri: str) -> tuple[str, str]:
+    """The host or bucket, and the path or key.
+
+    Object-store keys are taken as they are, `#` and `?` included; `file` and `http(s)` URIs are percent-decoded.
+    """
+    if uri.lower().startswith(("file:", "http:", "https:")):
+        parts = urlsplit(uri)
+        return parts.netloc, unquote(parts.path)
+    host, _, path = uri.partition("://")[2].partition("/")
+    return host, path
+
+
 def split_inside(uri: str) -> tuple[str, str] | None:
     """A container's address and what is named inside it; None for the address of a file, an object or a page."""
     if "#" not in uri or is_remote(uri):

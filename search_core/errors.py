@@ -19,6 +19,7 @@
     │   └── StoreUnavailableError  it does not answer
     ├── RunError                 an index run that has lost one of its processes
     ├── GateError                a new collection that is not good enough to be published
+    ├── ResourceError            a machine or cluster without the CPUs or GPUs that are asked for
     ├── StartError               the servers cannot start
     └── OverloadedError          too much work at once: try again later
 
@@ -139,6 +140,10 @@ class RunError(SearchError):
 
 class GateError(SearchError):
     """A new collection that is not good enough to be published; it stays beside the published one."""
+
+
+class ResourceError(SearchError):
+    """A machine or cluster without the CPUs or GPUs that the settings ask for."""
 
 
 class StartError(SearchError):

@@ -23,8 +23,8 @@ import math
 from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any
-from urllib.parse import unquote, urlsplit
 
+from search_core.addresses import host_and_path, split_inside
 from search_core.points import Payload
 
 RESERVED = frozenset(
@@ -91,21 +91,14 @@ def rfc3339(moment: datetime) -> str:
 
 
 def folder_and_name(uri: str) -> tuple[str, str]:
-    """The names of the folder and of the file; a URL without a folder gives its host.
-
-    Object-store keys are taken as they are; `file` and `http(s)` URIs are percent-decoded.
-    """
-    scheme = uri.partition(":")[0].lower()
-    if scheme in {"file", "http", "https"}:
-        parts = urlsplit(uri)
-        path, host, member = unquote(parts.path), parts.netloc, unquote(parts.fragment)
-    else:
-        host, _, path = uri.partition("://")[2].partition("/")
-        path, _, member = path.partition("#")
+    """The names of the folder and of the file; a URL without a folder gives its host."""
+    inside = split_inside(uri)
+    if inside is not None:
+        container, member = inside
+        return folder_and_name(container)[1], member.rpartition("/")[2]
+    host, path = host_and_path(uri)
     segments = [segment for segment in path.split("/") if segment]
     name = segments.pop() if segments else host
-    if member:
-        return name, member.rpartition("/")[2]
     return (segments[-1] if segments else host), name
 
 

@@ -207,20 +207,30 @@ class QdrantStore:
         """Switches indexing on and waits until every vector is in HNSW, but for those of small segments.
 
         Raises:
-            StoreError: the server's optimizer failed, or says it has done while vectors are outside.
+            StoreError: the server's optimizer failed, says it has done while vectors are outside, or finishes no part
+                of its work for too long. Searches find everything all the same, and it may go on.
         """
         switched_on = models.OptimizersConfigDiff(indexing_threshold=INDEXING_THRESHOLD_KB)
         await self._info(name)
         if self._nodes.in_memory:
             return  # it has no index
         await self._call(lambda client: client.update_collection(name, optimizers_config=switched_on))
-        settled = time.monotonic()
+        settled = moved = time.monotonic()
+        last: models.CollectionInfo | None = None
         while True:
             info = await self._info(name)
             outside, by_design = _outside(info), _in_small_segments(info)
+            if info != last:
+                last, moved = info, time.monotonic()
             if info.status == models.CollectionStatus.RED:
                 raise StoreError(
                     f"collection {name}: the server's optimizer failed ({info.optimizer_status})"
+                )
+            if time.monotonic() - moved > self._settings.stall_timeout_s:
+                raise StoreError(
+                    f"collection {name}: the server has finished no part of its HNSW index for "
+                    f"{self._settings.stall_timeout_s:g} s, {outside} vectors are outside: look at the server, run the "
+                    "same command again when it is done, or raise store.qdrant.stall_timeout_s"
                 )
             if info.status == models.CollectionStatus.YELLOW:
                 settled = time.monotonic()

@@ -73,6 +73,11 @@ class QdrantSettings(Group):
     always_ram: bool = Field(True, description="keep quantized vectors in memory whatever is on disk")
     rescore: bool = Field(True, description="score what quantized vectors find by the full ones")
     oversampling: float = Field(1.0, ge=1, description="times more candidates than wanted that are rescored")
+    stall_timeout_s: float = Field(
+        600.0,
+        gt=0,
+        description="how long an index run waits for HNSW while the server finishes no segment of it",
+    )
 
     @model_validator(mode="after")
     def _check(self) -> QdrantSettings:
@@ -207,6 +212,14 @@ class IndexSettings(Group):
     metrics_port: int = Field(
         0, ge=0, le=65535, description="port where the job's own Ray exports metrics; 0 takes a free one"
     )
+
+    @model_validator(mode="after")
+    def _check(self) -> IndexSettings:
+        if self.gpus_per_encoder > 1 and self.gpus_per_encoder % 1:
+            raise ValueError(
+                f"gpus_per_encoder {self.gpus_per_encoder:g}: give a share of one GPU, or whole ones"
+            )
+        return self
 
 
 class PublishSettings(Group):

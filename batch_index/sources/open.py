@@ -30,6 +30,8 @@ def open_source(given: str, settings: SourceSettings) -> Source:
     Raises:
         SourceError: nothing is there, or it cannot be read.
     """
+    if not given.strip():
+        raise SourceError("a source is empty: name a folder, a file or a glob")
     listing = _listing(given, settings)
     suffix = kind_of(listing)
     if suffix is None:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -14,6 +13,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.fixtures.ports import free_port
+
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
 COMMAND = str(Path(sys.executable).with_name("image-search"))
@@ -21,13 +22,6 @@ MARK = "IMAGE_SEARCH_TEST_RUN"
 """Set in the environment of every process of a test, so that what it left behind can be told from others."""
 GONE_S = 150
 """Two of Ray's agents outlive a killed server by up to 90 s before they notice."""
-
-
-def free_port() -> int:
-    """A port of the loopback address that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
 
 
 class Product:

@@ -10,7 +10,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from tests.e2e.product import SAMPLES, Product, free_port
+from tests.e2e.product import SAMPLES, Product
+from tests.fixtures.ports import free_port
 
 
 def test_a_second_index_run_changes_nothing(product: Product, url: str) -> None:

@@ -275,6 +275,8 @@ def test_what_cannot_be_done_is_one_line_and_an_exit_code(world, first, tmp_path
         ([tmp_path / "nowhere"], 1, f"source {tmp_path}/nowhere does not exist"),
         ([tmp_path / "empty"], 1, "no pictures in"),
         ([world.pictures, tmp_path / "nowhere"], 1, "does not exist"),
+        ([""], 1, "a source is empty: name a folder, a file or a glob"),
+        ([world.pictures, " "], 1, "a source is empty"),
         (["ftp://host/x"], 1, "only local files, s3:// and gs:// can be indexed"),
         (
             [world.pictures, "--model", "nonsense"],

@@ -139,13 +139,21 @@ def test_recall_on_a_file_of_captions_can_be_asked_for(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
-    "line", ["{", '{"text": "red"}', '{"text": " ", "images": ["a"]}', '{"text": "a", "images": []}']
+    ("line", "says"),
+    [
+        ("{", "needs"),
+        ('{"text": "red"}', "needs"),
+        ('{"text": " ", "images": ["a"]}', "needs"),
+        ('{"text": "a", "images": []}', "needs"),
+        (json.dumps({"text": "a" * 2001, "images": ["a"]}), "the text is longer than 2000 characters"),
+        ('{"text": "a", "images": ["a"], "within": 1001}', "within is more than 1000"),
+    ],
 )
 def test_a_file_of_canaries_that_is_wrong_is_refused_before_anything_is_done(
-    tmp_path: Path, line: str
+    tmp_path: Path, line: str, says: str
 ) -> None:
     world = World(tmp_path, "--store", str(tmp_path / "store"))
     world.canaries.write_text(line)
     said = world.run.refused("index", world.pictures, code=2)
-    assert said.startswith(f"{world.canaries}, line 1: needs")
+    assert said.startswith(f"{world.canaries}, line 1: {says}")
     assert not (tmp_path / "store").exists()

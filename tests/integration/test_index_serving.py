@@ -20,7 +20,7 @@ from search_core.settings import StoreSettings
 from search_core.store import Store, published
 from tests.fixtures.commands import Commands
 from tests.fixtures.pictures import put, unique
-from tests.fixtures.qdrant_server import free_ports
+from tests.fixtures.ports import free_port
 from tests.fixtures.stores import everything
 
 SPEC = resolve_model("fake")
@@ -125,7 +125,7 @@ def test_a_server_that_does_not_answer_is_one_line(tmp_path):
     put(tmp_path, "pictures/a.png", unique(1))
     started = process_start(os.getpid())
     assert started is not None
-    address = f"127.0.0.1:{free_ports(1)[0]}"
+    address = f"127.0.0.1:{free_port()}"
     RunningServer(os.getpid(), started, "http://127.0.0.1:1", address).write(tmp_path / "store")
     commands = Commands(tmp_path, "--store", "store")
     _, errors = commands.run("index", "pictures", code=1)

@@ -14,7 +14,8 @@ from ray.serve.schema import ServeDeploySchema
 
 import cluster
 from search_core.settings import StoreSettings
-from tests.fixtures.qdrant_server import QdrantServer, free_ports
+from tests.fixtures.ports import free_port
+from tests.fixtures.qdrant_server import QdrantServer
 from tests.fixtures.served import Served
 
 
@@ -23,7 +24,7 @@ def server(tmp_path: Path, qdrant_server: QdrantServer, local_ray: str) -> Itera
     store = StoreSettings(
         path=tmp_path / "store", qdrant_url=qdrant_server.url, qdrant_grpc_port=qdrant_server.grpc_port
     )
-    server = Served(store, port=free_ports(1)[0])
+    server = Served(store, port=free_port())
     server.index()
     serve.start(http_options={"host": "127.0.0.1", "port": server.port})
     yield server

@@ -15,8 +15,9 @@ from search_core.points import INTEGER_FIELDS, KEYWORD_FIELDS, Batch
 from search_core.qdrant import QdrantStore
 from search_core.settings import QdrantSettings, StoreSettings
 from search_core.store import new_metadata
+from tests.fixtures.ports import free_ports
 from tests.fixtures.processes import until
-from tests.fixtures.qdrant_server import QdrantServer, free_ports
+from tests.fixtures.qdrant_server import QdrantServer
 from tests.fixtures.stores import SPEC, by_score, everything, points_of, unit_vectors
 
 NAME = "images__test__20260101T000000000"
@@ -285,6 +286,29 @@ async def test_an_index_that_the_server_does_not_build_is_an_error(store, monkey
     await store.upsert(NAME, points_of(500, dim=WIDE.dim))
     with pytest.raises(StoreError, match="stopped indexing with 500 vectors outside HNSW"):
         await store.optimize(NAME)
+
+
+async def test_an_index_that_does_not_get_on_is_an_error_and_can_be_finished_later(
+    qdrant_server, tmp_path, monkeypatch
+):
+    monkeypatch.setattr("search_core.qdrant.INDEXING_THRESHOLD_KB", 100)
+    qdrant_server.clear()
+    store = QdrantStore(qdrant_server.settings(tmp_path, qdrant=QdrantSettings(stall_timeout_s=1)))
+    await store.create(NAME, WIDE)
+    await store.upsert(NAME, points_of(500, dim=WIDE.dim))
+
+    def threads(count: int) -> None:
+        change = {"optimizers_config": {"max_optimization_threads": count}}
+        qdrant_server.ask(f"/collections/{NAME}", change, method="PATCH")
+
+    threads(0)  # it has work and never begins
+    with pytest.raises(StoreError, match=r"no part of its HNSW index for 1 s, 500 vectors are outside: look"):
+        await store.optimize(NAME)
+    assert len(await store.query(NAME, unit_vectors(1, WIDE.dim)[0], limit=1000)) == 500
+    threads(1)
+    await store.optimize(NAME)
+    assert await store.unindexed(NAME) < 100
+    await store.close()
 
 
 async def test_an_error_of_the_server_is_one_line(store):

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from batch_index.captions import Captions, Description
-from batch_index.sources import open_source
+from batch_index.sources import SourceItem, open_source
 from search_core.addresses import local_path
 from search_core.errors import UsageError
 from search_core.settings import SourceSettings
@@ -193,3 +193,11 @@ def test_a_named_file_that_is_missing_or_no_text_is_an_error():
         of("p", named=Path("none.jsonl"))
     with pytest.raises(UsageError, match="captions file binary cannot be read"):
         of("p", named=Path("binary"))
+
+
+def test_an_object_whose_key_has_a_hash_is_found_by_its_file_name(tmp_path):
+    named = lines(tmp_path / "c.jsonl", {"image": "take#2.png", "captions": ["second"]})
+    found = Captions([], named).of(SourceItem("s3://bucket/cats/take#2.png", "", 0, None))
+    assert found.captions == ("second",)
+    inside = Captions([], named).of(SourceItem("s3://bucket/t.tar#cats/take#2.png", "", 0, None))
+    assert inside.captions == ("second",)

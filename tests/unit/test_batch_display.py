@@ -28,16 +28,23 @@ def test_a_log_gets_a_line_when_the_last_one_is_long_enough_ago():
     asked = []
     display = Display(30, out, clock)
     with display.phase("indexing", 10_000, lambda: asked.append(1) or "2 in flight") as advance:
+        clock.now += 1000  # until everything has started
+        advance(500)
         for _ in range(5):
             clock.now += 10
             advance(100)
-    assert out.getvalue() == "indexing: 300 of 10,000 pictures, 10/s, 16 min left (2 in flight)\n"
-    assert len(asked) == 1
+    lines = [
+        "indexing: 600 of 10,000 pictures, 10/s, 16 min left (2 in flight)\n",
+        "indexing: 900 of 10,000 pictures, 10/s, 15 min left (2 in flight)\n",
+    ]
+    assert out.getvalue() == "".join(lines)
+    assert len(asked) == len(lines)
 
 
 def test_what_has_no_end_yet_has_no_remaining_time():
     out, clock = io.StringIO(), Clock()
     with Display(1, out, clock).phase("listing") as advance:
+        advance(0)
         clock.now += 2
         advance(1000)
     assert out.getvalue() == "listing: 1,000 pictures, 500/s\n"

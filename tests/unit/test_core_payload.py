@@ -132,6 +132,13 @@ def test_moments_are_utc_and_sort_as_text():
         ("s3://bucket/c.png", "bucket", "c.png"),
         ("file:///data/train.tar#x/y.jpg", "train.tar", "y.jpg"),
         ("s3://bucket/train.tar#y.jpg", "train.tar", "y.jpg"),
+        ("s3://bucket/a/take #2/c#1.png", "take #2", "c#1.png"),
+        ("s3://bucket/issue#3/d.png", "issue#3", "d.png"),
+        ("s3://bucket/x.tar/why?.png", "x.tar", "why?.png"),
+        ("file:///photos/take%20%232/c%231.png", "take #2", "c#1.png"),
+        ("https://example.com/a/b.png#top", "a", "b.png"),
+        ("file:///a/part%231.tar#d/e%231.png", "part#1.tar", "e#1.png"),
+        ("s3://bucket/t.parquet#0.12", "t.parquet", "0.12"),
     ],
 )
 def test_folder_and_file_name(uri, folder, name):
