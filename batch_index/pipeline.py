@@ -134,7 +134,7 @@ def own_errors() -> Iterator[None]:
             if isinstance(inner, SearchError) and not isinstance(inner, RayError):
                 raise inner from error
         for inner in chain:
-            if isinstance(inner, LOSSES):
+            if isinstance(inner, LOSSES) and not getattr(inner, "actor_init_failed", False):
                 raise RunError(
                     f"a process of this run has ended ({type(inner).__name__}); run the same command again to go on"
                 ) from error

@@ -63,7 +63,7 @@ def node_resources() -> list[dict[str, float]]:
 
 def _join(address: str, whose: str) -> BaseContext:
     host, _, port = address.rpartition(":")
-    if not host or not port.isdecimal():
+    if not host or "/" in host or not port.isdecimal():
         raise UsageError(f"{whose}: {address!r} is not HOST:PORT of a Ray that this machine is a node of")
     try:
         _knock(host, int(port))

@@ -33,7 +33,9 @@ from tests.fixtures.pictures import put, unique
 from tests.fixtures.qdrant_server import QdrantServer
 from tests.fixtures.ray_cluster import RayCluster
 from tests.fixtures.stores import everything
+from tests.fixtures.watched_embed import LOG_VARIABLE
 
+pytestmark = pytest.mark.timeout(900)  # up to four runs of the command
 BATCH = 32
 GOOD, BROKEN = 4 * SHARD_ROWS - 5, 5
 MAX_IN_FLIGHT = SHARD_ROWS
@@ -91,6 +93,7 @@ class Run:
         self.log, self._strikes = folder / "log.jsonl", folder / "strikes.json"
         self.qdrant: QdrantServer | None = None
         settings = {
+            LOG_VARIABLE: str(self.log),
             "IMAGE_SEARCH_INDEX__BATCH_SIZE": str(BATCH),
             "IMAGE_SEARCH_INDEX__MAX_IN_FLIGHT": str(MAX_IN_FLIGHT),
         }
@@ -106,7 +109,9 @@ class Run:
         self._commands = Commands(folder, *where, **settings)
         if self.place == "cluster":
             mark = self._commands.environment["IMAGE_SEARCH_TEST_RUN"]
-            cluster = stack.enter_context(RayCluster(NODES, MARK_OF_CLUSTER=mark))
+            cluster = stack.enter_context(
+                RayCluster(NODES, STRUCK_CLUSTER=mark, **{LOG_VARIABLE: str(self.log)})
+            )
             self._commands.environment["RAY_ADDRESS"] = cluster.address
         self.left = case.strikes
         """Strikes to come."""
@@ -117,7 +122,7 @@ class Run:
         self._strikes.write_text(
             json.dumps([(batches, pid if victim == "qdrant" else victim) for batches, victim in self.left])
         )
-        words = [str(self.log), str(self._strikes), "index", str(pictures), "--json", *self._where]
+        words = [str(self._strikes), "index", str(pictures), "--json", *self._where]
         with subprocess.Popen(
             [sys.executable, "-m", "tests.fixtures.struck_index", *words],
             env=self._commands.environment,
