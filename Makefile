@@ -22,7 +22,7 @@ demo: preflight-demo $(VENV)/.runtime ## index the samples and serve them (PORT=
 	@exec $(BIN)/image-search demo --port $(PORT)
 
 test: preflight-test programs $(VENV)/.dev check ## check style and types, and run every test that needs no corpus
-	@$(PYTEST) tests/unit tests/integration tests/e2e tests/faults
+	@$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/e2e tests/faults
 
 check: setup ## style, types and import rules
 	@$(BIN)/ruff format --check --quiet

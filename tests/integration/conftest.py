@@ -24,7 +24,13 @@ def local_ray() -> Iterator[str]:
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    options = {"num_cpus": 2, "include_dashboard": False, "log_to_driver": False, "namespace": "image-search"}
+    options = {
+        "address": "local",
+        "num_cpus": 2,
+        "include_dashboard": False,
+        "log_to_driver": False,
+        "namespace": "image-search",
+    }
     try:
         ray.init(**options)
     except (
