@@ -3,12 +3,24 @@
 from __future__ import annotations
 
 import os
+import random
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+FAULT_SEED = "IMAGE_SEARCH_FAULT_SEED"
 FOLDERS = ("unit", "integration", "e2e", "faults", "corpus")
+
+
+def pytest_configure() -> None:
+    """One seed for all processes of a test run, before they start."""
+    os.environ.setdefault(FAULT_SEED, str(random.SystemRandom().randrange(2**32)))
+
+
+def pytest_report_header() -> str:
+    """How to replay the faults of this run."""
+    return f"{FAULT_SEED}={os.environ[FAULT_SEED]}"
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -56,7 +56,7 @@ LINES = {
     "qdrant": "image-search: the Qdrant server at http://127.0.0.1:[0-9]+ does not answer: .*",
     "coordinator": r"image-search: a process of this run has ended \(ActorDiedError\); run the same command again to go on",
 }
-SEED = int(os.environ.get("IMAGE_SEARCH_FAULT_SEED") or random.SystemRandom().randrange(2**32))
+SEED = int(os.environ["IMAGE_SEARCH_FAULT_SEED"])  # of the whole test run (tests/conftest.py)
 
 
 @dataclass(frozen=True)
