@@ -116,7 +116,7 @@ class _Job:
             if self._target.dashboard:
                 self._display.say(f"Ray's dashboard: {self._target.dashboard}")
             if is_new:
-                await self._target.catalog.create(name, self._spec)  # one that is there may be half made
+                await self._target.catalog.create(name, self._spec, bulk=True)  # may be there, half made
                 self._target.build_beside()
             await self._write(name, plan, quarantine, report)
         await self._finish(name, is_new, report)
@@ -176,11 +176,9 @@ class _Job:
             raise SourceError(
                 f"none of the {report.seen} files could be indexed: `image-search status` says why, file by file"
             )
-        ends_load = (
-            is_new and self._settings.store.qdrant_url is not None
-        )  # where indexing waits for the load's end
-        if ends_load or await store.unindexed(name) > self._settings.store.optimize_after:
-            self._display.say(f"building the HNSW index of {collection.count:,} vectors")
+        # where a load ends, indexes that waited for it are built
+        if is_new or await store.unindexed(name) > self._settings.store.optimize_after:
+            self._display.say(f"building the indexes of {collection.count:,} pictures")
             with report.phase("hnsw"):
                 await store.optimize(name)
         report.seconds = self.seconds()

@@ -16,20 +16,29 @@ from typing import Any, cast
 import numpy as np
 import qdrant_edge as edge
 
+from search_core.edge_config import (
+    ALL_FIELDS,
+    LOAD_FIELDS,
+    MOST_LINKED,
+    index_payload,
+    is_linked,
+    shard_config,
+)
 from search_core.edge_files import EdgeFiles
 from search_core.edge_shards import EdgeShards, OpenShard
 from search_core.errors import NotFoundError, StoreError, StoreLockedError
 from search_core.filters import AnyOf, Condition, Filter
 from search_core.model import ModelSpec
 from search_core.pages import ordered_page
-from search_core.points import INTEGER_FIELDS, KEYWORD_FIELDS, Batch, Hit, Point, Vectors
+from search_core.points import KEYWORD_FIELDS, Batch, Hit, Point, Vectors
 from search_core.settings import StoreSettings
 from search_core.store import Collection, new_metadata
 
-HNSW_M = 16
-HNSW_EF_CONSTRUCT = 128
 HNSW_EF = 256  # twice what the graph was built with, so that hard data is found too
-FULL_SCAN_KB = 10_000
+ACORN = edge.AcornSearchParams(enable=True)
+"""Looks past neighbours that a filter leaves out (Patel et al. 2024), where HNSW has no links for filters."""
+FLUSH_POINTS = 5_000
+"""Written points whose pages are still in private memory, at most."""
 OPTIMIZER = "search_core.edge_optimizer"
 
 
@@ -49,18 +58,15 @@ class EdgeStore:
         async with self._shards.using(name) as held:
             return Collection(name, held.count(), self._files.metadata(name))
 
-    async def create(self, name: str, spec: ModelSpec) -> None:
+    async def create(self, name: str, spec: ModelSpec, *, bulk: bool = False) -> None:
         """Makes an empty collection, stamped with the model; does nothing if it is there."""
         if self._files.exists(name):
             return
         self._files.clear(name)
         path = self._files.shard(name, 1)
         path.parent.mkdir(parents=True, exist_ok=True)
-        shard = edge.EdgeShard.create(str(path), _config(spec.dim))
-        for key in KEYWORD_FIELDS:
-            shard.update(edge.UpdateOperation.create_field_index(key, edge.PayloadSchemaType.Keyword))
-        for key in INTEGER_FIELDS:
-            shard.update(edge.UpdateOperation.create_field_index(key, edge.PayloadSchemaType.Integer))
+        shard = edge.EdgeShard.create(str(path), shard_config(spec.dim))
+        index_payload(shard, LOAD_FIELDS if bulk else ALL_FIELDS)
         shard.flush()
         shard.close()
         self._files.write_metadata(name, {**new_metadata(spec), "generation": 1})
@@ -96,6 +102,10 @@ class EdgeStore:
                     )
                 ]
                 held.shard.update(edge.UpdateOperation.upsert_points(points))
+            held.unflushed += len(points)
+            if held.unflushed >= FLUSH_POINTS:
+                held.shard.flush()
+                held.unflushed = 0
             held.note(batch.ids)
 
     async def delete(self, name: str, ids: Sequence[str]) -> None:
@@ -129,7 +139,9 @@ class EdgeStore:
                     query=edge.Query.Nearest(vector.tolist()),
                     filter=_filter(where),
                     score_threshold=min_score,
-                    params=edge.SearchParams(hnsw_ef=HNSW_EF, exact=exact),
+                    params=edge.SearchParams(
+                        hnsw_ef=HNSW_EF, exact=exact, acorn=ACORN if where and not held.linked else None
+                    ),
                     with_payload=True,
                     with_vector=with_vectors,
                 )
@@ -193,7 +205,7 @@ class EdgeStore:
         return max(0, info.points_count - info.indexed_vectors_count)
 
     async def optimize(self, name: str) -> None:
-        """Builds HNSW on a copy in a child process; writes that come meanwhile are carried over.
+        """Builds HNSW and payload indexes on a copy in a child process; writes that come meanwhile are carried over.
 
         Raises:
             StoreError: the child failed; the collection is as it was.
@@ -223,12 +235,13 @@ class EdgeStore:
             await asyncio.to_thread(shutil.copytree, self._files.shard(name, held.generation), target)
             held.changed = set()
         try:
-            await _run_optimizer(str(target))
+            await _run_optimizer(str(target), links=held.count() <= MOST_LINKED)
             fresh = edge.EdgeShard.load(str(target))
             async with held.writing:
                 self._carry_over(held, fresh)
                 self._files.write_metadata(name, {**self._files.metadata(name), "generation": generation})
                 before, held.shard, held.generation = held.shard, fresh, generation
+                held.linked = is_linked(fresh)
                 before.close()
         finally:
             held.changed = None
@@ -273,9 +286,10 @@ def _plain_errors(name: str) -> Iterator[None]:
         raise StoreError(f"collection {name}: {line}") from None
 
 
-async def _run_optimizer(path: str) -> None:
+async def _run_optimizer(path: str, *, links: bool) -> None:
+    arguments = [path, "links"] if links else [path]
     child = await asyncio.create_subprocess_exec(
-        sys.executable, "-m", OPTIMIZER, path, stderr=asyncio.subprocess.PIPE
+        sys.executable, "-m", OPTIMIZER, *arguments, stderr=asyncio.subprocess.PIPE
     )
     try:
         _, errors = await child.communicate()
@@ -286,13 +300,6 @@ async def _run_optimizer(path: str) -> None:
     if child.returncode:
         last = (errors.decode(errors="replace").strip().splitlines() or ["no message"])[-1]
         raise StoreError(f"the HNSW index could not be built: {last}")
-
-
-def _config(dim: int) -> edge.EdgeConfig:
-    return edge.EdgeConfig(
-        vectors=edge.EdgeVectorParams(size=dim, distance=edge.Distance.Cosine),
-        hnsw_config=edge.HnswIndexConfig(HNSW_M, HNSW_EF_CONSTRUCT, FULL_SCAN_KB),
-    )
 
 
 def _filter(where: Filter) -> edge.Filter | None:

@@ -1,4 +1,4 @@
-"""`python -m search_core.edge_optimizer PATH`: builds the HNSW index of a shard that nobody else has open.
+"""`python -m search_core.edge_optimizer PATH [links]`: builds the indexes of a shard that nobody else has open.
 
 A process of its own, since `optimize` holds the GIL for as long as it runs.
 """
@@ -11,16 +11,17 @@ import sys
 
 import qdrant_edge as edge
 
+from search_core.edge_config import optimize
+
 PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
-    """Optimizes the shard at the path that is the only argument."""
+    """Optimizes the shard at the path."""
     if sys.platform == "linux":  # never outlive the process that asked
         ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL)
     shard = edge.EdgeShard.load(sys.argv[1])
-    shard.optimize()
-    shard.flush()
+    optimize(shard, links=sys.argv[2:] == ["links"])
     shard.close()
 
 

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 
 import qdrant_edge as edge
 
+from search_core.edge_config import is_linked
 from search_core.edge_files import EdgeFiles
 from search_core.errors import StoreError, StoreLockedError
 
@@ -22,10 +23,14 @@ class OpenShard:
 
     shard: edge.EdgeShard
     generation: int
+    linked: bool = True
+    """Whether HNSW has links for filters."""
     calls: int = 0
     last_used: float = 0.0
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     changed: set[str] | None = None
+    unflushed: int = 0
+    """Points written since the last flush."""
 
     def note(self, ids: Sequence[str]) -> None:
         """Remembers what an optimized copy of the shard has yet to learn."""
@@ -84,7 +89,7 @@ class EdgeShards:
             raise StoreLockedError(held)
         self._files.sweep(name, generation)
         self._files.sign(name)
-        return OpenShard(shard, generation)
+        return OpenShard(shard, generation, is_linked(shard))
 
     async def discard(self, name: str) -> None:
         """Closes a shard whose collection is about to be deleted.

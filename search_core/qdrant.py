@@ -54,8 +54,11 @@ class QdrantStore:
         info = await self._info(name)
         return Collection(name, await self.count(name), dict(info.config.metadata or {}))
 
-    async def create(self, name: str, spec: ModelSpec) -> None:
-        """Makes an empty collection, stamped with the model, or completes one whose making was interrupted."""
+    async def create(self, name: str, spec: ModelSpec, *, bulk: bool = False) -> None:
+        """Makes an empty collection, stamped with the model, or completes one whose making was interrupted.
+
+        Payload indexes are there from the start even if `bulk`: the server builds HNSW with links for their filters.
+        """
         options = creation(self._settings, spec.dim)
         metadata = new_metadata(spec)
 

@@ -63,10 +63,11 @@ class Store(Protocol):
     async def describe(self, name: str) -> Collection:
         """One collection as it is now."""
 
-    async def create(self, name: str, spec: ModelSpec) -> None:
+    async def create(self, name: str, spec: ModelSpec, *, bulk: bool = False) -> None:
         """Makes an empty collection in state `building`, stamped with the model; does nothing if it is there.
 
         Its HNSW index waits for `optimize`, as a load is fastest without one; searches read every vector until then.
+        With `bulk`, payload indexes may wait for it too: no facets until then, and filters read every payload.
         """
 
     async def annotate(self, name: str, values: Mapping[str, Any]) -> None:

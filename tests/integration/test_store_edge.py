@@ -19,6 +19,7 @@ import pytest
 from search_core.edge import EdgeStore
 from search_core.edge_files import EdgeFiles
 from search_core.errors import NotFoundError, StoreError, StoreLockedError
+from search_core.filters import AnyOf
 from search_core.points import Batch
 from search_core.settings import StoreSettings
 from tests.fixtures.edge_process import BATCH, ENOUGH, NAME, WIDE
@@ -253,6 +254,45 @@ async def test_optimizing_builds_an_index_that_finds_nearly_everything(wide, tmp
     assert [path.name for path in files.shard(NAME, 1).parent.glob("shard-*")] == ["shard-0002"]
     await wide.close()
     assert await wide.count(NAME) == ENOUGH
+
+
+@pytest.mark.parametrize("links", [True, False])
+async def test_a_bulk_load_gets_its_payload_indexes_with_hnsw(tmp_path, monkeypatch, links):
+    """Small collections with links for filters, large ones without: filtered searches find their points in both."""
+    monkeypatch.setattr("search_core.edge_config.FULL_SCAN_KB", 100)
+    monkeypatch.setattr("search_core.edge.MOST_LINKED", ENOUGH if links else ENOUGH - 1)
+    store = opened(tmp_path / "store")
+    await store.create(NAME, WIDE, bulk=True)
+    await store.upsert(NAME, points_of(ENOUGH, dim=WIDE.dim))
+    with pytest.raises(NotFoundError, match="no facet 'folder'"):
+        await store.facet(NAME, "folder")
+    await store.optimize(NAME)
+    for _ in range(2):  # as it is, and opened again
+        assert await store.facet(NAME, "folder") == {"cats": 1000, "dogs": 1000, "birds": 1000}
+        where = (AnyOf("folder", ("dogs",)), AnyOf("format", ("png",)))
+        found = 0
+        for vector in unit_vectors(20, WIDE.dim, seed=9):
+            hits = await store.query(NAME, vector, limit=10, where=where)
+            assert {hit.payload["folder"] for hit in hits} == {"dogs"}
+            exact = await store.query(NAME, vector, limit=10, where=where, exact=True)
+            found += len({hit.id for hit in exact} & {hit.id for hit in hits})
+        assert found >= 180
+        async with store._shards.using(NAME) as held:
+            assert held.linked == links
+        await store.close()
+
+
+async def test_a_load_does_not_keep_what_it_has_written_in_memory(tmp_path, monkeypatch):
+    monkeypatch.setattr("search_core.edge.FLUSH_POINTS", 50)
+    store = opened(tmp_path / "store")
+    await store.create(NAME, SPEC, bulk=True)
+    for first in range(0, 120, 40):
+        await store.upsert(NAME, points_of(40, first=first))
+    async with store._shards.using(NAME) as held:
+        assert held.unflushed == 40
+    await store.close()
+    assert await store.count(NAME) == 120
+    await store.close()
 
 
 async def test_writes_and_searches_that_come_meanwhile_are_served_and_kept(wide, tmp_path):
