@@ -69,11 +69,16 @@ def make_corpus(folder: Path, rows: int) -> None:
         list(pool.map(partial(write_file, folder, rows), range(0, rows, ROWS_PER_FILE)))
 
 
+def start(corpus: Path, store: Path, stderr: int | None = None, **settings: str) -> subprocess.Popen[str]:
+    """Starts the index command on an embedded store, with `SETTINGS` and further ones."""
+    environment = {**os.environ, **SETTINGS, **settings, "IMAGE_SEARCH_STORE__PATH": str(store)}
+    words = [str(Path(sys.executable).with_name("image-search")), "index", str(corpus), "--json"]
+    return subprocess.Popen(words, env=environment, stdout=subprocess.PIPE, stderr=stderr, text=True)
+
+
 def index(corpus: Path, store: Path) -> tuple[dict[str, Any], MemoryWatch]:
     """Runs the command; gives its report and the memory that it took."""
-    command = [str(Path(sys.executable).with_name("image-search")), "index", str(corpus), "--json"]
-    environment = {**os.environ, **SETTINGS, "IMAGE_SEARCH_STORE__PATH": str(store)}
-    process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
+    process = start(corpus, store)
     with MemoryWatch(process.pid) as watch:
         out, _ = process.communicate()
     if process.returncode:
