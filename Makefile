@@ -6,12 +6,13 @@ VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
 PYTEST := $(BIN)/python -m pytest
+LONG   := tests/integration/test_index_gpu.py tests/integration/test_index_memory.py
 DATA   := $(abspath $(or $(IMAGE_SEARCH_TEST_DATA),../shared/data))
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-faults check test-unit test-corpus bench bench-scale model docs clean programs data
+.PHONY: help setup demo test test-faults test-long check test-unit test-corpus bench bench-scale model docs clean programs data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -22,7 +23,10 @@ demo: preflight-demo $(VENV)/.runtime ## index the samples and serve them (PORT=
 	@exec $(BIN)/image-search demo --port $(PORT)
 
 test: preflight-test programs $(VENV)/.dev check ## check style and types, and run every test that needs no corpus
-	@$(PYTEST) -n 2 --dist loadfile tests/unit tests/integration tests/e2e tests/faults
+	@$(PYTEST) tests/unit tests/integration tests/e2e $(LONG:%=--ignore=%)
+
+test-long: programs setup ## the tests of index runs that take minutes: logical GPUs, memory
+	@$(PYTEST) $(LONG)
 
 check: setup ## style, types and import rules
 	@$(BIN)/ruff format --check --quiet

@@ -102,11 +102,12 @@ class EdgeStore:
                     )
                 ]
                 held.shard.update(edge.UpdateOperation.upsert_points(points))
+            held.note(batch.ids)
             held.unflushed += len(points)
             if held.unflushed >= FLUSH_POINTS:
-                held.shard.flush()
+                with _plain_errors(name):
+                    held.shard.flush()
                 held.unflushed = 0
-            held.note(batch.ids)
 
     async def delete(self, name: str, ids: Sequence[str]) -> None:
         """Deletes points; ids that are not there are no error."""

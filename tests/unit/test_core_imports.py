@@ -79,6 +79,7 @@ NEEDS = {  # the only modules that bring a heavy library along, and which
     "clip": {"torch"},
     "containers": {"pyarrow"},
     "edge": {"qdrant_edge"},
+    "edge_config": {"qdrant_edge"},
     "edge_optimizer": {"qdrant_edge"},
     "object_store": {"pyarrow"},
     "edge_shards": {"qdrant_edge"},
