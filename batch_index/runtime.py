@@ -6,14 +6,15 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import Any, Final
 
 import ray
 from ray._private.worker import BaseContext
+from ray.exceptions import RayError
 
 from search_core.errors import StoreUnavailableError, UsageError
+from search_core.own_ray import own_ray, quiet_ray
 from search_core.owner import NAMESPACE
 from search_core.settings import IndexSettings
 from search_core.silence import silent_stderr
@@ -21,13 +22,7 @@ from search_core.silence import silent_stderr
 OBJECT_STORE_BYTES = 1_000_000_000
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Ray's own: `HOST:PORT` of a cluster to join. This machine must be one of its nodes."""
-STARTS = 2
 ANSWER_S = 10
-QUIET: Final[Mapping[str, Any]] = {
-    "namespace": NAMESPACE,
-    "log_to_driver": False,
-    "logging_level": logging.ERROR,
-}
 
 
 @contextmanager
@@ -37,23 +32,13 @@ def ray_runtime(address: str | None, settings: IndexSettings) -> Iterator[str]:
 
     Raises:
         UsageError: that address is not HOST:PORT.
-        StoreUnavailableError: that Ray does not answer, or none can be started here.
+        StoreUnavailableError: that Ray does not answer.
+        StartError: none can be started here.
     """
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # Ray's C++ notes on stderr are not for our users
     handler = signal.getsignal(signal.SIGTERM)
-    try:
-        with silent_stderr():
-            if address:
-                context = _join(address, "the server's Ray")
-            elif named := os.environ.get(ADDRESS_VARIABLE):
-                context = _join(named, f"the Ray of {ADDRESS_VARIABLE}")
-            else:
-                context = _start(settings)
+    with _connected(address, settings) as context:
         signal.signal(signal.SIGTERM, handler)  # Ray has put its own there, which exits without cleaning up
         yield f"http://{context.dashboard_url}" if context.dashboard_url else ""
-    finally:
-        ray.shutdown()
 
 
 def node_resources() -> list[dict[str, float]]:
@@ -61,14 +46,38 @@ def node_resources() -> list[dict[str, float]]:
     return [node["Resources"] for node in ray.nodes() if node["Alive"]]
 
 
+@contextmanager
+def _connected(address: str | None, settings: IndexSettings) -> Iterator[BaseContext]:
+    named = address or os.environ.get(ADDRESS_VARIABLE)
+    if not named:
+        with own_ray(
+            namespace=NAMESPACE,
+            num_cpus=max(1, round(settings.cpus)) if settings.cpus else None,
+            include_dashboard=settings.dashboard,
+            _metrics_export_port=settings.metrics_port or None,
+            object_store_memory=OBJECT_STORE_BYTES,
+        ) as context:
+            yield context
+        return
+    quiet_ray()
+    try:
+        with silent_stderr():
+            context = _join(named, "the server's Ray" if address else f"the Ray of {ADDRESS_VARIABLE}")
+        yield context
+    finally:
+        ray.shutdown()
+
+
 def _join(address: str, whose: str) -> BaseContext:
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
         raise UsageError(f"{whose}: {address!r} is not HOST:PORT of a Ray that this machine is a node of")
     try:
-        _knock(host, int(port))
-        return ray.init(address=address, **QUIET)
-    except (OSError, RuntimeError) as error:
+        _knock(host.strip("[]"), int(port))
+        return ray.init(
+            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR
+        )
+    except (OSError, RuntimeError, RayError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
         raise StoreUnavailableError(f"{whose} at {address} does not answer: {line}") from None
 
@@ -76,22 +85,3 @@ def _join(address: str, whose: str) -> BaseContext:
 def _knock(host: str, port: int) -> None:
     """Finds out at once that nobody is there: Ray itself tries again for minutes."""
     socket.create_connection((host, port), ANSWER_S).close()
-
-
-def _start(settings: IndexSettings) -> BaseContext:
-    attempt = 0
-    while True:  # a cold disk can make Ray miss its own start deadline
-        try:
-            return ray.init(
-                address="local",  # else Ray joins whatever cluster was started on this machine
-                num_cpus=max(1, round(settings.cpus)) if settings.cpus else None,
-                include_dashboard=settings.dashboard,
-                _metrics_export_port=settings.metrics_port or None,
-                object_store_memory=OBJECT_STORE_BYTES,
-                **QUIET,
-            )
-        except (ConnectionError, RuntimeError, OSError, ValueError) as error:
-            ray.shutdown()
-            attempt += 1
-            if attempt == STARTS:
-                raise StoreUnavailableError(f"Ray cannot be started: {str(error).splitlines()[0]}") from None

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import time
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +19,8 @@ from search_core.settings import Settings
 
 WITHOUT_WEIGHT = -0.5
 SERVER_TIMEOUT_S = 60.0
+SERVER_START_S = 60.0
+SERVER_POLL_S = 0.2
 
 
 def run(
@@ -29,9 +32,14 @@ def run(
         SearchError: of the kind that says what is wrong.
     """
     request = _request(text, image, without, limit, settings)
-    server = find_server(settings.store.path) if settings.store.qdrant_url is None else None
-    if server is not None:
-        return _ask(server, request, settings)
+    deadline = time.monotonic() + SERVER_START_S
+    while server := find_server(settings.store.path) if settings.store.qdrant_url is None else None:
+        try:
+            return _ask(server, request, settings)
+        except httpx.ConnectError as error:  # it starts or ends just now
+            if time.monotonic() > deadline:
+                raise StoreUnavailableError(f"the server at {server.url} does not answer: {error}") from None
+            time.sleep(SERVER_POLL_S)
     return asyncio.run(_search_here(request, settings))
 
 
@@ -70,6 +78,8 @@ def _ask(server: RunningServer, request: SearchRequest, settings: Settings) -> l
     try:
         answer = httpx.post(f"{server.url}/api/search", json=body, timeout=SERVER_TIMEOUT_S, trust_env=False)
         document = answer.json()
+    except httpx.ConnectError:
+        raise
     except (httpx.HTTPError, ValueError) as error:
         raise StoreUnavailableError(f"the server at {server.url} does not answer: {error}") from None
     if answer.status_code != httpx.codes.OK:

@@ -40,8 +40,8 @@ def run_server(
     """Serves until SIGINT or SIGTERM, then takes everything down again.
 
     `config` is asked for once Ray runs. `meanwhile` is called while Serve and its replicas start, in this process, which is connected to the
-    server's Ray; `imports` are the modules it needs, loaded while Ray starts. The server is announced once both
-    are done.
+    server's Ray; `imports` are the modules it needs, loaded while Ray starts. Other commands find the server from when
+    it holds the store; a line on stdout says that both are done.
 
     Raises:
         UsageError: the port is taken, or a server of this store runs already.
@@ -61,7 +61,12 @@ def run_server(
                 spec = asyncio.run(serving_spec(store, settings))
                 from serve_app.running import running_applications
 
-                with running_applications(settings, spec, config(), meanwhile), _announced(settings):
+                with (
+                    _announced(settings),
+                    running_applications(settings, spec, config(), meanwhile),
+                ):
+                    sys.stdout.write(f"Image Search is ready: {settings.serve.url}\n")
+                    sys.stdout.flush()
                     signals.wait()
 
 
@@ -108,14 +113,11 @@ def _store(settings: Settings) -> Iterator[Store]:
 
 @contextlib.contextmanager
 def _announced(settings: Settings) -> Iterator[None]:
-    """Tells other commands, and whoever started this one, where the server is."""
-    url = settings.serve.url
+    """Tells other commands where the server is."""
     started = process_start(os.getpid()) or ""
     address = ray.get_runtime_context().gcs_address
     try:
-        RunningServer(os.getpid(), started, url, address).write(settings.store.path)
-        sys.stdout.write(f"Image Search is ready: {url}\n")
-        sys.stdout.flush()
+        RunningServer(os.getpid(), started, settings.serve.url, address).write(settings.store.path)
         yield
     finally:
         RunningServer.remove(settings.store.path)

@@ -14,14 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from tests.fixtures.ports import free_port
+from tests.fixtures.processes import assert_none_left
 
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
 COMMAND = str(Path(sys.executable).with_name("image-search"))
 MARK = "IMAGE_SEARCH_TEST_RUN"
 """Set in the environment of every process of a test, so that what it left behind can be told from others."""
-GONE_S = 150
-"""Two of Ray's agents outlive a killed server by up to 90 s before they notice."""
 
 
 class Product:
@@ -80,22 +79,6 @@ class Product:
                 server.kill()
                 server.communicate()
 
-    def leftovers(self) -> list[str]:
-        """Commands of processes of this instance that still run."""
-        found = []
-        for folder in Path("/proc").iterdir():
-            if not folder.name.isdigit() or int(folder.name) == os.getpid():
-                continue
-            try:
-                if f"{MARK}={self.mark}".encode() in (folder / "environ").read_bytes():
-                    found.append((folder / "cmdline").read_bytes().replace(b"\0", b" ").decode()[:120])
-            except OSError:
-                continue  # ended meanwhile, or not ours
-        return found
-
     def assert_nothing_left(self) -> None:
-        """Waits for the last processes to end; some are told by the kernel only that their parent has gone."""
-        deadline = time.monotonic() + GONE_S
-        while (left := self.leftovers()) and time.monotonic() < deadline:
-            time.sleep(0.2)
-        assert not left, left
+        """Waits for the last process of this instance to end."""
+        assert_none_left(f"{MARK}={self.mark}")

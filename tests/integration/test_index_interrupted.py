@@ -135,7 +135,7 @@ def test_the_embedded_store_goes_on_after_kill_9_sigint_and_sigterm(corpus, tmp_
     interrupted(commands, corpus, signal.SIGKILL, in_log, SHARD_ROWS)
     collection, aliases, done = look(settings)
     assert (collection.state, aliases) == ("building", {})
-    assert len(done) == SHARD_ROWS
+    assert SHARD_ROWS <= len(done) < PICTURES
     for number in (signal.SIGINT, signal.SIGTERM):
         interrupted(commands, corpus, number, in_log, 0)
         again, aliases, now = look(settings)
@@ -169,7 +169,7 @@ def test_a_qdrant_server_goes_on_after_kill_9_and_shows_nothing_half_done(
     interrupted(commands, corpus, signal.SIGKILL, in_server, SHARD_ROWS)
     collection, aliases, done = look(settings)
     assert (collection.state, aliases) == ("building", {})
-    assert len(done) == SHARD_ROWS
+    assert SHARD_ROWS <= len(done) < PICTURES
     assert "no collection 'images' yet" in commands.refused("search", "red")
     finish(commands, corpus, settings, done, collection.name)
     schema = qdrant_server.ask(f"/collections/{collection.name}")["payload_schema"]

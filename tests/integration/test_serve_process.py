@@ -15,9 +15,6 @@ from search_core.settings import StoreSettings
 from tests.fixtures.qdrant_server import QdrantServer
 from tests.fixtures.served import Served
 
-AGENTS_GONE_S = 180
-"""Two helpers of a killed Ray ask their dead master for a minute or two before they end."""
-
 
 def test_a_server_that_was_killed_leaves_the_store_and_the_port_usable(tmp_path: Path) -> None:
     server = Served(StoreSettings(path=tmp_path / "store"))
@@ -51,7 +48,7 @@ def test_a_server_that_was_killed_leaves_the_store_and_the_port_usable(tmp_path:
         assert client.get("/ready").json()["total_indexed"] == 30
     server.stop(again, signal.SIGINT)
     assert not (server.store.path / FILE_NAME).exists()
-    server.assert_nothing_left(AGENTS_GONE_S)
+    server.assert_nothing_left()
 
 
 def test_a_server_before_its_first_index(tmp_path: Path) -> None:
