@@ -5,9 +5,13 @@ PORT   ?= 8000
 VENV   := .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-compile -c constraints.txt
+# as pip would, but on all cores; some packages carry templates that are no Python
+COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 PYTEST := $(BIN)/python -m pytest
 LONG   := tests/integration/test_index_gpu.py tests/integration/test_index_memory.py
 DATA   := $(abspath $(or $(IMAGE_SEARCH_TEST_DATA),../shared/data))
+
+unexport PYTHONDONTWRITEBYTECODE # each of Ray's processes would compile what it imports: a start takes twice as long
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
@@ -71,10 +75,12 @@ preflight-%:
 $(VENV)/.runtime: pyproject.toml constraints.txt
 	@$(PYTHON) -m venv $(VENV)
 	@$(PIP) -e .
+	@$(COMPILE)
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.runtime
 	@$(PIP) -e '.[dev]'
+	@$(COMPILE)
 	@touch $@
 
 programs:
