@@ -17,7 +17,7 @@ CALLS_AT_ONCE = 1000
 
 
 class RemoteCoordinator:
-    """`Coordinator` as an actor; may be pickled and used in any process of its Ray. Calls wait unless said otherwise."""
+    """`Coordinator` as an actor; may be pickled and used in any process of its Ray."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
@@ -50,8 +50,8 @@ class RemoteCoordinator:
         await self._actor.retire.remote(ids)
 
     def count(self, stage: str, pictures: int, seconds: float) -> None:
-        """See `Coordinator.count`; does not wait."""
-        self._actor.count.remote(stage, pictures, seconds)
+        """See `Coordinator.count`."""
+        ray.get(self._actor.count.remote(stage, pictures, seconds))
 
     def acknowledge(self, shard: int, rows: Sequence[int], deferred: Sequence[int]) -> None:
         """See `Coordinator.acknowledge`."""

@@ -121,7 +121,8 @@ class EmbedAndWrite:
             payloads=[json.loads(table["payload"][i]) for i in written],
         )
         await store.upsert(self._collection, points)
-        self._coordinator.count(STAGE_WRITE, len(written), time.perf_counter() - began)
+        seconds = time.perf_counter() - began
+        await asyncio.to_thread(self._coordinator.count, STAGE_WRITE, len(written), seconds)
 
     def _opened(self) -> Store:
         if self._store is None:  # within the event loop that will use it, as gRPC wants

@@ -155,4 +155,7 @@ def _configure() -> None:
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     context.target_max_block_size = BLOCK_BYTES
+    context.raise_original_map_exception = (
+        True  # Ray Data's wrapping would lose it on its way between processes
+    )
     logging.getLogger("ray.data").setLevel(logging.CRITICAL)  # what fails is raised

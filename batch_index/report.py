@@ -53,6 +53,9 @@ class IndexReport:
         """The contract's report."""
         return {
             **asdict(self),
+            "stages": {
+                name: {**did, "seconds": round(did["seconds"], 2)} for name, did in self.stages.items()
+            },
             "seconds": round(self.seconds, 2),
             "images_per_second": self.images_per_second,
         }
@@ -61,9 +64,10 @@ class IndexReport:
         """A few lines for people."""
         names = ("seen", "added", "updated", "moved", "unchanged", "deleted", "quarantined")
         counts = "\n".join(f"{name + ':':<13}{getattr(self, name)}" for name in names)
-        title = "Would be done (nothing was changed)" if self.dry_run else "Done"
+        if self.dry_run:
+            return f"Would be done (nothing was changed), with model {self.model}:\n{counts}"
         pace = f"{self.seconds:.1f} s, {self.images_per_second:g} pictures/s"
-        lines = [f"{title}: collection {self.collection}, model {self.model}, {pace}", counts]
+        lines = [f"Done: collection {self.collection}, model {self.model}, {pace}", counts]
         if self.phases:
             lines.append("phases:      " + ", ".join(f"{name} {s:.1f} s" for name, s in self.phases.items()))
         for name, did in self.stages.items():

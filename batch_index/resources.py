@@ -44,6 +44,10 @@ def require_room(index: IndexSettings, nodes: Sequence[Mapping[str, float]]) -> 
 
 def _places(node: Mapping[str, float], gpus_per_encoder: float) -> int:
     """How many encoders fit on a node."""
-    by_gpu = node.get("GPU", 0.0) / gpus_per_encoder
     by_cpu = node.get("CPU", 0.0) / ENCODER_CPUS
+    gpus = node.get("GPU", 0.0)
+    if gpus_per_encoder >= 1:
+        by_gpu = gpus / gpus_per_encoder
+    else:  # a share is of one GPU: what is left over on two does not add up
+        by_gpu = math.floor(gpus + ROUNDING) * math.floor(1 / gpus_per_encoder + ROUNDING)
     return math.floor(min(by_gpu, by_cpu) + ROUNDING)

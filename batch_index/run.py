@@ -59,7 +59,7 @@ async def run_tasks(
                     _acknowledge(coordinator, table)
                 shards = coordinator.second_pass()
                 job = replace(job, to_embed=False, texts=())
-        report.stages = {name: asdict(count) for name, count in coordinator.progress().stages.items()}
+            report.stages = {name: asdict(count) for name, count in coordinator.progress().stages.items()}
     finally:
         quarantine.save()
         coordinator.stop()
@@ -94,10 +94,10 @@ class _Outcome:
             setattr(self._report, name, getattr(self._report, name) + count)
             self._metrics.outcome(name, count)
         self._report.embedded += pc.sum(pc.equal(written["outcome"], rows.EMBED)).as_py() or 0
-        done = table.num_rows - pc.sum(pc.equal(table["outcome"], rows.DEFERRED)).as_py()
+        done: int = written.num_rows + broken.num_rows  # what was done before was counted then
         self._remaining -= done
         self._metrics.remaining(self._remaining)
-        return int(done)
+        return done
 
 
 def _acknowledge(coordinator: RemoteCoordinator, table: pa.Table) -> None:

@@ -75,7 +75,11 @@ def store_options(command: Command) -> Command:
     """`--store`, `--qdrant-url` and `--collection`."""
     for option in reversed(
         [
-            click.option("--store", type=click.Path(path_type=Path), help="Folder of the embedded store."),
+            click.option(
+                "--store",
+                type=click.Path(path_type=Path),
+                help="Folder of the embedded store [default: .image-search].",
+            ),
             click.option(
                 "--qdrant-url", help="URL of a Qdrant server to use instead, such as http://127.0.0.1:6333."
             ),
@@ -156,7 +160,10 @@ def index(
     dry_run: bool,
     as_json: bool,
 ) -> None:
-    """Index folders, files or globs of pictures; run it again to add what is new."""
+    """Index pictures; run it again to add what is new.
+
+    SOURCE is a folder, a file or a glob, on disk or in an object store: pictures, tars, Parquet files, lists of URLs.
+    """
     from cli.indexing import run
 
     settings = settings_with(store=store, qdrant_url=qdrant_url, collection=collection, model=model)
@@ -224,7 +231,10 @@ def evaluate(
     gallery: str,
     as_json: bool,
 ) -> None:
-    """Measure recall with FILE, JSON lines {"image": uri-or-file-name, "captions": [...]}."""
+    """Measure recall with a FILE of captions.
+
+    FILE has JSON lines {"image": uri-or-file-name, "captions": [...]}.
+    """
     from cli.evaluating import run, to_text
 
     result = run(settings_with(store=store, qdrant_url=qdrant_url, collection=collection), file, gallery)
@@ -261,7 +271,7 @@ def demo(port: int | None, store: Path | None) -> None:
 @store_options
 @click.option("--json", "as_json", is_flag=True, help="Print the status as JSON.")
 def status(store: Path | None, qdrant_url: str | None, collection: str | None, as_json: bool) -> None:
-    """Show collections, the last run, the quarantine and the server."""
+    """Show collections, last run, quarantine and server."""
     from cli.status import gather, to_text
 
     result = gather(settings_with(store=store, qdrant_url=qdrant_url, collection=collection))

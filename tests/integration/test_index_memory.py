@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import re
+import signal
 import subprocess
 from collections import Counter
 
@@ -49,7 +50,9 @@ def test_memory_does_not_grow_with_rows(tmp_path):
                     continue
                 rows = int(shown[1].replace(",", ""))
                 if rows >= WARM:
+                    process.send_signal(signal.SIGSTOP)  # so that it cannot end meanwhile
                     seen[rows] = kinds(process.pid)
+                    process.send_signal(signal.SIGCONT)
             out, _ = process.communicate(timeout=PATIENCE_S)
         finally:
             process.kill()

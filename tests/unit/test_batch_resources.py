@@ -39,6 +39,7 @@ def test_what_fits_is_let_through(encoders: int, gpus: float, nodes: Nodes) -> N
         (5, 1, TWO_BY_TWO, "per_encoder 1 need 5 GPUs; Ray has 4 here, room for 4 encoders: lower"),
         (2, 3, TWO_BY_TWO, "need 6 GPUs; Ray has 4 here, room for 0 encoders"),  # no node has three
         (3, 0.4, [{"CPU": 2, "GPU": 1}], "need 1.2 GPUs; Ray has 1 here, room for 2 encoders"),
+        (3, 0.6, [{"CPU": 4, "GPU": 2}], "need 1.8 GPUs; Ray has 2 here, room for 2 encoders"),
         (4, 0.1, [{"CPU": 1, "GPU": 1}, {"CPU": 8}], "room for 2 encoders"),  # no CPU beside the GPU
         (
             4,
