@@ -51,7 +51,7 @@ bench: setup ## measure this machine (ARGS="...")
 	@$(BIN)/python -m benchmarks $(ARGS)
 
 bench-scale: setup ## index a million small pictures: pace and memory (ARGS="--rows 100000")
-	@$(BIN)/python -m benchmarks.scale --min-per-s 2000 --max-gb 4 $(ARGS)
+	@$(BIN)/python -m benchmarks.scale --min-per-s 2000 --max-gb 4 --max-growth 1000 --max-store-gb 1 $(ARGS)
 
 model: setup ## train the built-in model anew
 	@$(PYTHON) -m tools.programs model

@@ -18,10 +18,15 @@ import numpy as np
 from batch_index.metrics import IndexMetrics
 from batch_index.plan_file import PlanFile, Task, slices
 from batch_index.progress import Progress, StageCount
+from search_core.errors import RunError
 from search_core.filters import AnyOf
 from search_core.points import Payload, Point, Vectors
 from search_core.store import Store
 
+CRASHES = 2
+"""So many processes may end over a shard before the next one is to find out which of its pictures it is."""
+MOST_TIMES = 12
+"""A shard is handed out, but for the pictures that this found. Ray Data itself knows no bound."""
 KNOWN_FIELDS = ("width", "height", "format", "bytes")
 
 
@@ -45,12 +50,25 @@ Claim = Known | InFlight | None
 """None: the bytes are new, and whoever asked is to embed them."""
 
 
+@dataclass(frozen=True, slots=True)
+class Care:
+    """`alone`: decode one picture at a time and say which; `crashed`: rows whose decoding has ended a process."""
+
+    alone: bool = False
+    crashed: frozenset[int] = frozenset()
+
+
 @dataclass
 class _OpenShard:
     """A shard that is handed out: how many rows it has, and which are acknowledged."""
 
     rows: int
     done: set[int] = field(default_factory=set)
+    times: int = 0
+    """How often it was handed out."""
+    begun: int | None = None
+    """The row that is being decoded alone."""
+    crashed: set[int] = field(default_factory=set)
 
 
 class Coordinator:
@@ -86,7 +104,11 @@ class Coordinator:
         self._complete: set[int] = set()
 
     async def shard(self, number: int) -> list[tuple[int, Task, bool]]:
-        """The shard's rows and tasks, and whether each is done already; waits until there is room for them."""
+        """The shard's rows and tasks, and whether each is done already; waits until there is room for them.
+
+        Raises:
+            RunError: too many processes have ended over it.
+        """
         tasks = self._plan.shard(number)
         async with self._changed:
             await self._changed.wait_for(lambda: self._is_handed_out(number) or self._has_room(len(tasks)))
@@ -94,7 +116,26 @@ class Coordinator:
                 self._open_shards[number] = _OpenShard(len(tasks))
                 self._set_in_flight(self._progress.in_flight + len(tasks))
         shard = self._open_shards.get(number)
+        if shard is not None:
+            shard.times += 1
+            if shard.begun is not None:
+                shard.crashed.add(shard.begun)
+                shard.begun = None
+            if shard.times - len(shard.crashed) > MOST_TIMES:
+                raise RunError(
+                    "a process of this run has ended again and again, and it was no picture: is there memory enough?"
+                )
         return [(row, task, shard is None or row in shard.done) for row, task in tasks]
+
+    async def care(self, number: int) -> Care:
+        """How the shard that was just handed out is to be worked on, by what became of those who had it before."""
+        shard = self._open_shards.get(number)
+        return Care(shard.times > CRASHES, frozenset(shard.crashed)) if shard is not None else Care()
+
+    async def begin(self, number: int, row: int | None) -> None:
+        """The row of a shard that is about to be decoded alone; None once that has gone well."""
+        if (shard := self._open_shards.get(number)) is not None:
+            shard.begun = row
 
     async def acknowledge(self, number: int, rows: Sequence[int], deferred: Sequence[int]) -> None:
         """Rows of a shard that are written, broken or put off."""

@@ -8,7 +8,7 @@ from typing import Any
 import ray
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
-from batch_index.coordinator import Claim, Coordinator, Known
+from batch_index.coordinator import Care, Claim, Coordinator, Known
 from batch_index.plan_file import Task
 from batch_index.progress import Progress
 
@@ -34,6 +34,15 @@ class RemoteCoordinator:
         """See `Coordinator.shard`."""
         found: list[tuple[int, Task, bool]] = ray.get(self._actor.shard.remote(number))
         return found
+
+    def care(self, number: int) -> Care:
+        """See `Coordinator.care`."""
+        found: Care = ray.get(self._actor.care.remote(number))
+        return found
+
+    def begin(self, number: int, row: int | None) -> None:
+        """See `Coordinator.begin`."""
+        ray.get(self._actor.begin.remote(number, row))
 
     def claim(self, ids: Sequence[str], hashes: Sequence[str]) -> list[Claim]:
         """See `Coordinator.claim`."""

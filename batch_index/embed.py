@@ -16,6 +16,7 @@ import pyarrow.compute as pc
 from batch_index import rows
 from batch_index.coordinator_client import RemoteCoordinator
 from search_core.encoder import Encoder, load_encoder
+from search_core.errors import ImageError
 from search_core.model import ModelSpec
 from search_core.points import Batch, Vectors
 from search_core.settings import ModelSettings
@@ -108,13 +109,22 @@ class EmbedAndWrite:
     async def _write(self, batch: pa.Table, vectors: Vectors) -> None:
         began = time.perf_counter()
         store = self._opened()
-        table = batch.select(["id", "action", "origin", "outcome", "payload"]).to_pydict()
+        table = batch.select(["id", "action", "origin", "outcome", "reason", "payload"]).to_pydict()
         written = [i for i, outcome in enumerate(table["outcome"]) if outcome in {rows.EMBED, rows.REUSE}]
+        # what was changed and is broken now is not what was indexed any more
+        lost = [
+            table["id"][i]
+            for i, outcome in enumerate(table["outcome"])
+            if outcome == rows.BROKEN
+            and table["action"][i] == "updated"
+            and table["reason"][i] not in ImageError.NOT_HAD
+        ]
         replaced = [table["id"][i] for i in written if table["action"][i] == "updated"]
         if replaced:
             await self._coordinator.retire(replaced)
         # a moved point goes before it comes: an interruption in between costs one embedding, and leaves no stale one
-        await store.delete(self._collection, [table["origin"][i] for i in written if table["origin"][i]])
+        moved = [table["origin"][i] for i in written if table["origin"][i]]
+        await store.delete(self._collection, moved + lost)
         points = Batch(
             ids=[table["id"][i] for i in written],
             vectors=vectors[written],

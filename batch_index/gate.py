@@ -45,19 +45,22 @@ async def pass_gate(
     name: str,
     *,
     expected: int,
+    unreachable: int,
     replaced: Collection | None,
     settings: PublishSettings,
     judge: Judge | None = None,
 ) -> list[Verdict]:
     """Checks a complete collection: its count, the recall of its ANN index, and what `judge` finds.
 
-    `expected` is how many pictures were indexed into it. The verdicts become part of its metadata.
+    `expected` is how many pictures were indexed into it, `unreachable` how many were listed and then could not be read,
+    as when a disk or a network goes away in the middle of a run. The verdicts become part of its metadata.
 
     Raises:
         GateError: a check failed.
     """
     collection = await store.describe(name)
     verdicts = _counts(collection.count, expected, replaced, settings.min_count_ratio)
+    verdicts.append(_reach(unreachable, expected + unreachable, settings.max_unreachable_ratio))
     if settings.ann_queries:
         verdicts.append(await _ann_recall(store, name, settings))
     if judge is not None:
@@ -81,6 +84,14 @@ def _counts(count: int, expected: int, replaced: Collection | None, ratio: float
         )
         verdicts.append(Verdict("size", count >= least, detail))
     return verdicts
+
+
+def _reach(unreachable: int, listed: int, ratio: float) -> Verdict:
+    detail = (
+        f"{unreachable} of {listed} pictures cannot be reached and {ratio:g} of them may be "
+        "(--retry-quarantined tries them again)"
+    )
+    return Verdict("reach", unreachable <= ratio * listed, detail)
 
 
 async def _ann_recall(store: Store, name: str, settings: PublishSettings) -> Verdict:

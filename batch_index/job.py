@@ -7,6 +7,7 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 
 from filelock import FileLock, Timeout
@@ -100,6 +101,7 @@ class _Job:
                 Reader(self._settings.source, self._settings.image),
                 self._file,
                 delete_missing=self._request.delete_missing,
+                exactly=is_new,
                 retry_quarantined=self._request.retry_quarantined,
                 listed=listed,
             )
@@ -107,7 +109,7 @@ class _Job:
         if self._request.dry_run:
             report.foresee(added=plan.added, updated=plan.updated, moved=plan.moved, deleted=plan.deleted)
             return report
-        quarantine.release([uri for uri in quarantine.uris() if is_gone(uri, sources)])
+        quarantine.release(uri for uri in plan.unlisted(quarantine.uris()) if is_new or is_gone(uri, sources))
         quarantine.save()
         if plan.is_empty and not is_new:
             return report
@@ -119,7 +121,7 @@ class _Job:
                 await self._target.catalog.create(name, self._spec, bulk=True)  # may be there, half made
                 self._target.build_beside()
             await self._write(name, plan, quarantine, report)
-        await self._finish(name, is_new, report)
+        await self._finish(name, is_new, quarantine, report)
         return report
 
     def seconds(self) -> float:
@@ -135,6 +137,10 @@ class _Job:
         """The collection to write to (None: one yet to be made), and whether it is still to be published."""
         catalog = self._target.catalog
         current = (await catalog.aliases()).get(self._alias)
+        if current is not None and not self._request.dry_run:
+            await collections.publish(
+                catalog, self._alias, current
+            )  # where a run ended in the middle of that
         if current is not None and not self._request.rebuild:
             collection = await catalog.describe(current)
             collection.require(self._spec)
@@ -160,7 +166,7 @@ class _Job:
                 report,
                 self._display,
             )
-        if self._request.delete_missing:
+        if plan.deleted:
             for ids in plan.file.gone_ids():
                 await store.delete(name, ids)
             report.deleted = plan.deleted
@@ -169,7 +175,7 @@ class _Job:
             means = {"text": text_mean.tolist(), "image": (await image_mean(store, name)).tolist()}
             await store.annotate(name, {"means": means, "means_count": after.count})
 
-    async def _finish(self, name: str, is_new: bool, report: IndexReport) -> None:
+    async def _finish(self, name: str, is_new: bool, quarantine: Quarantine, report: IndexReport) -> None:
         store = self._target.store
         collection = await store.describe(name)
         if collection.count == 0 and is_new:
@@ -182,18 +188,22 @@ class _Job:
             with report.phase("hnsw"):
                 await store.optimize(name)
         report.seconds = self.seconds()
-        await store.annotate(name, {"last_run": report.to_dict(), "count": collection.count})
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        await store.annotate(
+            name, {"last_run": {**report.to_dict(), "ended": ended}, "count": collection.count}
+        )
         if is_new:
             with report.phase("publish"):
-                await self._publish(name, report)
+                await self._publish(name, quarantine, report)
 
-    async def _publish(self, name: str, report: IndexReport) -> None:
+    async def _publish(self, name: str, quarantine: Quarantine, report: IndexReport) -> None:
         catalog = self._target.catalog
         current = (await catalog.aliases()).get(self._alias)
         await pass_gate(
             self._target.store,
             name,
             expected=report.seen - report.quarantined,
+            unreachable=sum(failure.reason == "unreachable" for failure in quarantine.failures()),
             replaced=await catalog.describe(current) if current else None,
             settings=self._settings.publish,
             judge=self._request.judge,

@@ -12,7 +12,16 @@ import pyarrow as pa
 import ray
 import ray.data
 from ray.data import ActorPoolStrategy, DataContext, TaskPoolStrategy
-from ray.exceptions import NodeDiedError, ObjectLostError, RayActorError, RayError, WorkerCrashedError
+from ray.exceptions import (
+    NodeDiedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+    RayActorError,
+    RayError,
+    WorkerCrashedError,
+)
 
 from batch_index import rows
 from batch_index.coordinator_client import RemoteCoordinator
@@ -25,6 +34,8 @@ from search_core.model import ModelSpec
 from search_core.settings import Settings
 from search_core.store import Store
 
+RESTARTS = 10
+"""Of an encoder's actor. Ray Data's own bound is none: what ends its process each time would go on for ever."""
 CALLS_AT_ONCE = 2
 """Of one encoder: while one batch is written the next is embedded."""
 BLOCK_BYTES = 1
@@ -32,7 +43,15 @@ BLOCK_BYTES = 1
 LIGHT_PIXELS = 64 * 64
 """Models of smaller pictures than this (the fake one) are no work: decoding them is, and gets the cores."""
 
-LOSSES = (RayActorError, NodeDiedError, WorkerCrashedError, ObjectLostError)
+LOSSES = (
+    RayActorError,
+    NodeDiedError,
+    WorkerCrashedError,
+    ObjectLostError,
+    ObjectStoreFullError,
+    OutOfDiskError,
+    OutOfMemoryError,
+)
 
 
 class EmbedPacked(EmbedAndWrite):
@@ -70,7 +89,11 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
     prepare = Prepare(
         job.coordinator, job.spec.preprocess, job.settings.source, job.settings.image, index.batch_size
     )
-    encoder_resources: dict[str, Any] = {"num_cpus": ENCODER_CPUS}
+    encoder_resources: dict[str, Any] = {
+        "num_cpus": ENCODER_CPUS,
+        "max_restarts": RESTARTS,
+        "max_task_retries": RESTARTS,
+    }
     if index.gpus_per_encoder:
         encoder_resources["num_gpus"] = index.gpus_per_encoder
     acknowledged = ray.data.read_datasource(

@@ -62,6 +62,12 @@ class Plan:
         """Whether there are pictures whose vector is not known yet."""
         return self.added + self.changed > 0
 
+    def unlisted(self, uris: Sequence[str]) -> list[str]:
+        """Those of the URIs that the sources do not list."""
+        ids = {uri: point_id(uri) for uri in uris}
+        unseen = self.file.unseen(list(ids.values()))
+        return [uri for uri, id in ids.items() if id in unseen]
+
     @property
     def is_empty(self) -> bool:
         """Whether there is nothing to do."""
@@ -90,12 +96,14 @@ async def make_plan(
     file: PlanFile,
     *,
     delete_missing: bool,
+    exactly: bool = False,
     retry_quarantined: bool = False,
     listed: Callable[[int], object] = id,
 ) -> Plan:
     """Compares sources and collection (None: one that does not exist yet); fills `file`.
 
-    `listed` is told of each few pictures that were listed and compared.
+    `delete_missing` forgets points below the sources whose picture is gone; `exactly`, for a collection that nobody
+    reads yet, every point that the sources do not list. `listed` is told of each few pictures that were listed and compared.
 
     Raises:
         SourceError: the sources hold no pictures at all, or cannot be listed to their end.
@@ -110,10 +118,10 @@ async def make_plan(
         sampler.offer(tasks)
         listed(len(page))
     plan.captions = sampler.kept
-    if collection is not None and stored > comparison.known and (plan.added or delete_missing):
-        await _survey(store, collection, sources, file)
+    if collection is not None and stored > comparison.known and (plan.added or delete_missing or exactly):
+        await _survey(store, collection, file, lambda uri: exactly or is_gone(uri, sources))
         _find_moved(plan, reader)
-    if delete_missing:
+    if delete_missing or exactly:
         plan.deleted = file.gone_count()
     return plan
 
@@ -204,8 +212,8 @@ def _described(before: Payload, item: SourceItem, description: Description) -> P
     )
 
 
-async def _survey(store: Store, collection: str, sources: Sequence[Source], file: PlanFile) -> None:
-    """Notes the points below the sources that these do not list any more."""
+async def _survey(store: Store, collection: str, file: PlanFile, forgotten: Callable[[str], bool]) -> None:
+    """Notes the points that the sources do not list any more and that are to be `forgotten`, by URI."""
     after: str | None = None
     while True:
         points, after = await store.scroll(collection, after=after, limit=PAGE, fields=SURVEY_FIELDS)
@@ -213,7 +221,7 @@ async def _survey(store: Store, collection: str, sources: Sequence[Source], file
         file.add_gone(
             (point.id, str(point.payload["content_hash"]), int(point.payload["bytes"]))
             for point in points
-            if point.id in unseen and is_gone(str(point.payload["uri"]), sources)
+            if point.id in unseen and forgotten(str(point.payload["uri"]))
         )
         if after is None:
             return

@@ -14,7 +14,7 @@ from typing import Any
 import pyarrow as pa
 
 from batch_index import rows
-from batch_index.coordinator import Claim, InFlight, Known
+from batch_index.coordinator import Care, Claim, InFlight, Known
 from batch_index.coordinator_client import RemoteCoordinator
 from batch_index.plan_file import Task
 from batch_index.sources import Reader
@@ -30,6 +30,7 @@ DECODE_THREADS = 4
 THREADS_FROM_BYTES = 1_000_000
 """Of one batch."""
 STAGE = "prepare"
+CRASHED = ImageError("crashed", "a process has ended each time it was decoded")
 
 
 @dataclass(frozen=True)
@@ -70,15 +71,20 @@ class Prepare:
     def __call__(self, shard: int) -> Iterator[pa.Table]:
         """Prepares a shard, once the coordinator has room for it."""
         tasks = self._coordinator.shard(shard)
+        care = self._coordinator.care(shard)
         moved = self._moved([task for _, task, done in tasks if task.origin and not done])
         data = self._reader.read(
-            [(task.uri, task.expected) for _, task, done in tasks if not done and task.uri not in moved]
+            [
+                (task.uri, task.expected)
+                for row, task, done in tasks
+                if not done and row not in care.crashed and task.uri not in moved
+            ]
         )
         with ThreadPoolExecutor(DECODE_THREADS) as pool:
             for start in range(0, len(tasks), self._batch_size):
                 began = time.perf_counter()
-                found = self._found(shard, tasks[start : start + self._batch_size], moved, data)
-                batch = _table(self._finished(pool, found))
+                found = self._found(shard, tasks[start : start + self._batch_size], care, moved, data)
+                batch = _table(self._alone(found) if care.alone else self._finished(pool, found))
                 self._coordinator.count(STAGE, batch.num_rows, time.perf_counter() - began)
                 yield batch
 
@@ -86,12 +92,16 @@ class Prepare:
         self,
         shard: int,
         given: Sequence[tuple[int, Task, bool]],
+        care: Care,
         moved: Mapping[str, Known],
         data: Iterator[bytes | ImageError],
     ) -> list[_Picture]:
         """What is known of pictures before they are decoded; takes the bytes of those that are read from `data`."""
         places = [(shard, row, point_id(task.uri), task) for row, task, _ in given]
-        read = [None if done or task.uri in moved else next(data) for _, task, done in given]
+        read = [
+            None if done or task.uri in moved else CRASHED if row in care.crashed else next(data)
+            for row, task, done in given
+        ]
         hashes = [hashlib.sha256(one).hexdigest() if isinstance(one, bytes) else "" for one in read]
         whole = [index for index, digest in enumerate(hashes) if digest]
         claims: dict[int, Claim] = {}
@@ -120,6 +130,16 @@ class Prepare:
         if sum(len(picture.data) for picture in pictures) < THREADS_FROM_BYTES:
             return [self._finish(picture) for picture in pictures]
         return list(pool.map(self._finish, pictures))
+
+    def _alone(self, pictures: Sequence[_Picture]) -> list[tuple[Any, ...]]:
+        """The same, one by one: if this process ends over a picture, the coordinator knows which it was."""
+        records = []
+        for picture in pictures:
+            self._coordinator.begin(picture.shard, picture.row)
+            records.append(self._finish(picture))
+        if pictures:
+            self._coordinator.begin(pictures[-1].shard, None)
+        return records
 
     def _moved(self, tasks: Sequence[Task]) -> dict[str, Known]:
         """What the plan says is known already, where that is still so."""

@@ -17,6 +17,7 @@ import pyarrow.parquet as pq
 
 from search_core.errors import StoreError
 
+SAVED_TOGETHER = 500
 SCHEMA = pa.schema(
     [
         ("uri", pa.string()),
@@ -49,6 +50,7 @@ class Quarantine:
             StoreError: the file is damaged.
         """
         self._path = path
+        self._unsaved = 0
         self._failures: dict[str, Failure] = {}
         if path.is_file():
             try:
@@ -83,14 +85,21 @@ class Quarantine:
     def add(self, uri: str, reason: str, error: str, version: str) -> None:
         """Notes a failure; a file fails once, however often it is tried."""
         self._failures[uri] = Failure(uri, reason, error, version, datetime.now(UTC))
+        self._unsaved += 1
 
     def release(self, uris: Iterable[str]) -> None:
         """Forgets failures: the files are indexed now, or gone."""
         for uri in uris:
             self._failures.pop(uri, None)
 
+    def save_some(self) -> None:
+        """Saves if much has come since: what was found out slowly should outlive a run that is killed."""
+        if self._unsaved >= max(SAVED_TOGETHER, len(self) // 8):  # the file is written whole each time
+            self.save()
+
     def save(self) -> None:
         """Writes the file by temporary file and rename; an empty quarantine has no file."""
+        self._unsaved = 0
         if not self._failures:
             self._path.unlink(missing_ok=True)
             return

@@ -85,6 +85,7 @@ class _Outcome:
         broken = table.filter(pc.equal(table["outcome"], rows.BROKEN))
         for record in broken.select(["uri", "reason", "error", "version"]).to_pylist():
             self._quarantine.add(**record)
+        self._quarantine.save_some()
         written = table.filter(pc.is_in(table["outcome"], pa.array([rows.EMBED, rows.REUSE])))
         if len(self._quarantine):
             self._quarantine.release(written["uri"].to_pylist())

@@ -5,8 +5,9 @@
 Memory is what `/proc` says of the command and its descendants, each second: anonymous pages (`RssAnon`), which no
 other process shares, and Ray's object store (`RssShmem`, counted once, in the process that has most of it).
 `loaded_per_s` is pictures by the seconds from the start of the listing until the store has acknowledged the last one,
-Ray's start included; building HNSW follows, and is timed by itself. `--max-gb` and `--min-per-s` make the command fail
-where a figure is beyond them.
+Ray's start included; building HNSW follows, and is timed by itself. `growth_bytes_per_row` is by how much private memory
+grows from a third of the load to its end. `--max-gb`, `--max-growth`, `--max-store-gb` and `--min-per-s` make the command
+fail where a figure is beyond them.
 """
 
 from __future__ import annotations
@@ -19,6 +20,7 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
 from functools import partial
 from pathlib import Path
@@ -30,7 +32,7 @@ import pyarrow.parquet as pq
 from PIL import Image
 
 from benchmarks.machine import describe
-from benchmarks.memory import MemoryWatch
+from benchmarks.memory import MemoryWatch, Sample
 
 SIDE = 64
 ROWS_PER_FILE = 50_000
@@ -92,6 +94,8 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000)
     parser.add_argument("--folder", type=Path, default=None, help="keeps the corpus there")
     parser.add_argument("--max-gb", type=float, help="most private memory")
+    parser.add_argument("--max-growth", type=float, help="most bytes of private memory a row")
+    parser.add_argument("--max-store-gb", type=float, help="most in Ray's object store")
     parser.add_argument("--min-per-s", type=float, help="least pictures loaded a second")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
@@ -105,11 +109,15 @@ def main() -> None:
         raise SystemExit(f"{report['added']} of {arguments.rows} pictures were added")
     peak = max(watch.samples, key=lambda sample: sample.private)
     phases = report["phases"]
-    loaded_per_s = round(arguments.rows / (phases["plan"] + phases["load"]))
+    loaded_s = phases["plan"] + phases["load"]
+    growth = _growth(watch.samples, loaded_s, arguments.rows)
+    object_store_gb = round(max(sample.shared for sample in watch.samples) / 1e9, 2)
+    loaded_per_s = round(arguments.rows / loaded_s)
     result = {
         "rows": arguments.rows,
         "loaded_per_s": loaded_per_s,
         "hnsw_s": phases.get("hnsw"),
+        "growth_bytes_per_row": growth,
         "report": report,
         "private_gb": {
             "peak": round(peak.private / 1e9, 2),
@@ -120,15 +128,27 @@ def main() -> None:
                 for name, size in sorted(watch.largest.items(), key=lambda pair: -pair[1])[:8]
             },
         },
-        "object_store_gb": round(max(sample.shared for sample in watch.samples) / 1e9, 2),
+        "object_store_gb": object_store_gb,
         "machine": describe(),
     }
     json.dump(result, sys.stdout, indent=1)
     sys.stdout.write("\n")
     if arguments.max_gb and peak.private > arguments.max_gb * 1e9:
         raise SystemExit(f"{peak.private / 1e9:.2f} GB of private memory are more than {arguments.max_gb:g}")
+    if arguments.max_growth and growth > arguments.max_growth:
+        raise SystemExit(f"memory grows by {growth} bytes a row, more than {arguments.max_growth:g}")
+    if arguments.max_store_gb and object_store_gb > arguments.max_store_gb:
+        raise SystemExit(
+            f"{object_store_gb} GB in Ray's object store are more than {arguments.max_store_gb:g}"
+        )
     if arguments.min_per_s and loaded_per_s < arguments.min_per_s:
         raise SystemExit(f"{loaded_per_s} pictures a second are fewer than {arguments.min_per_s:g}")
+
+
+def _growth(samples: Sequence[Sample], loaded_s: float, rows: int) -> int:
+    """Bytes a row, from a third of the load to its end."""
+    third, end = (min(samples, key=lambda s: abs(s.seconds - share * loaded_s)) for share in (1 / 3, 1))
+    return round((end.private - third.private) / (rows * 2 / 3))
 
 
 if __name__ == "__main__":

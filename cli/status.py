@@ -12,6 +12,7 @@ from search_core.server_file import find_server
 from search_core.settings import Settings
 
 SHOWN_FAILURES = 20
+RUN_COUNTS = ("seen", "added", "updated", "moved", "unchanged", "deleted", "quarantined")
 
 
 def gather(settings: Settings) -> dict[str, Any]:
@@ -59,6 +60,9 @@ def to_text(status: dict[str, Any]) -> str:
     for row in status["collections"]:
         mark = f"published as {status['collection']}" if row["name"] == status["published"] else row["state"]
         lines.append(f"{row['name']}: {row['count']} pictures, model {row['model']}, {mark}")
+        if last := row["last_run"]:
+            counts = ", ".join(f"{last[name]} {name}" for name in RUN_COUNTS if last.get(name))
+            lines.append(f"  last run that changed it, {last.get('ended', 'unknown when')}: {counts}")
         lines += [
             f"  quarantined ({f['reason']}): {f['uri']}: {f['error']}"
             for f in row["quarantine"][:SHOWN_FAILURES]

@@ -22,13 +22,18 @@ async def unfinished(store: Store, alias: str, spec: ModelSpec) -> Collection | 
 
 
 async def publish(store: Store, alias: str, name: str) -> None:
-    """Makes `name` the collection that readers of `alias` see, and remembers which one it replaced."""
+    """Makes `name` the collection that readers of `alias` see, and remembers which one it replaced.
+
+    It is ready once readers see it, so that a run that is interrupted in between goes on with it. Calling again for
+    the published one finishes what was interrupted.
+    """
     before = (await store.aliases()).get(alias)
-    if before == name:
-        return
-    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
-    await store.annotate(name, {"state": "ready", "published": now, "replaced": before})
-    await store.publish(alias, name)
+    if before != name:
+        now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+        await store.annotate(name, {"published": now, "replaced": before})
+        await store.publish(alias, name)
+    if (await store.describe(name)).state != "ready":
+        await store.annotate(name, {"state": "ready"})
 
 
 async def rollback(store: Store, alias: str) -> str:

@@ -86,8 +86,11 @@ class ImageError(SearchError):
     """Bytes that are no usable picture, or cannot be had.
 
     `reason` is one stable word for reports: empty, unreadable, truncated, too_many_bytes,
-    too_many_pixels, zero_size, missing, unreachable, refused, wrong_size, wrong_md5.
+    too_many_pixels, zero_size, missing, unreachable, refused, wrong_size, wrong_md5, crashed.
     """
+
+    NOT_HAD = frozenset({"missing", "unreachable", "refused"})
+    """Reasons that say nothing of the bytes."""
 
     def __init__(self, reason: str, message: str) -> None:
         super().__init__(reason, message)

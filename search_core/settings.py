@@ -200,7 +200,7 @@ class IndexSettings(Group):
         0, ge=0, description="tasks that read and decode at once; 0 takes the cores the encoders leave"
     )
     max_in_flight: int = Field(
-        4096, ge=1, description="most pictures that are being worked on and not acknowledged by the store"
+        4096, ge=256, description="most pictures that are being worked on and not acknowledged by the store"
     )
     gpus_per_encoder: float = Field(0.0, ge=0, description="GPUs of one embedding actor")
     cpus: float = Field(0.0, ge=0, description="CPUs the job takes; 0 takes all that Ray has, or all cores")
@@ -227,6 +227,9 @@ class PublishSettings(Group):
 
     min_count_ratio: float = Field(
         0.9, ge=0, description="least size of a new collection, as a share of the one it replaces"
+    )
+    max_unreachable_ratio: float = Field(
+        0.5, ge=0, le=1, description="most pictures that were listed and cannot be reached, as a share of all"
     )
     ann_queries: int = Field(
         50,

@@ -561,3 +561,22 @@ async def test_a_refused_batch_leaves_nothing_of_itself(filled):
     with pytest.raises(StoreError):
         await filled.upsert(NAME, Batch([*batch.ids[:2], "no id"], batch.vectors, batch.payloads))
     assert await filled.retrieve(NAME, batch.ids[:2]) == []
+
+
+async def test_a_publish_that_is_interrupted_leaves_the_collection_to_the_next_run(store, monkeypatch):
+    await store.create(NAME, SPEC)
+
+    async def refused(alias: str, name: str) -> None:
+        raise StoreError("no")
+
+    with monkeypatch.context() as patched:
+        patched.setattr(store, "publish", refused, raising=False)
+        with pytest.raises(StoreError):
+            await collections.publish(store, "images", NAME)
+    found = await collections.unfinished(store, "images", SPEC)
+    assert found is not None
+    assert found.name == NAME
+    await store.publish("images", NAME)  # interrupted after this
+    await collections.publish(store, "images", NAME)
+    assert (await store.describe(NAME)).state == "ready"
+    assert await collections.unfinished(store, "images", SPEC) is None

@@ -9,9 +9,10 @@ from typing import Any
 import numpy as np
 import pytest
 
-from batch_index.coordinator import Coordinator, InFlight, Known, StageCount
+from batch_index.coordinator import CRASHES, MOST_TIMES, Care, Coordinator, InFlight, Known, StageCount
 from batch_index.plan_file import SHARD_ROWS, PlanFile, Task
 from search_core.edge import EdgeStore
+from search_core.errors import RunError
 from search_core.model import resolve_model
 from search_core.payload import image_payload
 from search_core.points import Batch, Vectors, point_id
@@ -338,3 +339,30 @@ async def test_what_the_stages_did_adds_up(make):
         "embed": StageCount(15, 0.75),
         "write": StageCount(1, 2.0),
     }
+
+
+async def test_a_shard_that_ends_its_processes_is_decoded_with_care_until_the_picture_is_found(make):
+    coordinator = make()
+    for _ in range(CRASHES):
+        await coordinator.shard(0)
+        assert await coordinator.care(0) == Care()
+    await coordinator.shard(0)
+    assert await coordinator.care(0) == Care(alone=True)
+    await coordinator.begin(0, 3)
+    await coordinator.begin(0, 4)
+    await coordinator.shard(0)  # its process has ended over row 4
+    assert await coordinator.care(0) == Care(alone=True, crashed=frozenset({4}))
+    await coordinator.begin(0, 5)
+    await coordinator.begin(0, None)
+    await coordinator.shard(0)
+    assert (await coordinator.care(0)).crashed == {4}
+    await coordinator.acknowledge(0, ALL, [])
+    assert await coordinator.care(0) == Care()
+
+
+async def test_a_shard_whose_processes_end_for_another_reason_is_given_up(make):
+    coordinator = make()
+    for _ in range(MOST_TIMES):
+        await coordinator.shard(0)
+    with pytest.raises(RunError, match="has ended again and again"):
+        await coordinator.shard(0)

@@ -183,3 +183,17 @@ def test_the_store_is_opened_once(store):
     asyncio.run(both())
     assert len(opened) == 1
     assert len(stored(store)) == 2
+
+
+def test_a_changed_picture_that_is_broken_now_is_not_found_any_more_but_one_that_was_not_had_is(store):
+    through(store, table({}, {}, {}))
+    broken = {"action": "updated", "outcome": rows.BROKEN, "payload": "", "pixels": b""}
+    through(
+        store,
+        table(
+            {**broken, "reason": "truncated"},
+            {**broken, "reason": "unreachable"},
+            {**broken, "reason": "truncated", "action": "added"},
+        ),
+    )
+    assert list(stored(store)) == [payload_of(1)["uri"], payload_of(2)["uri"]]

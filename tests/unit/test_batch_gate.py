@@ -29,10 +29,16 @@ async def store(tmp_path):
     await store.close()
 
 
-async def check(store, expected=40, replaced=None, judge=None, **settings):
+async def check(store, expected=40, replaced=None, judge=None, unreachable=0, **settings):
     before = Collection("before", replaced) if replaced is not None else None
     return await pass_gate(
-        store, NAME, expected=expected, replaced=before, settings=PublishSettings(**settings), judge=judge
+        store,
+        NAME,
+        expected=expected,
+        unreachable=unreachable,
+        replaced=before,
+        settings=PublishSettings(**settings),
+        judge=judge,
     )
 
 
@@ -41,6 +47,7 @@ async def test_a_whole_collection_passes_and_its_verdicts_are_kept(store):
     assert [(verdict.check, verdict.passed) for verdict in verdicts] == [
         ("count", True),
         ("size", True),
+        ("reach", True),
         ("ann", True),
     ]
     assert (await store.describe(NAME)).metadata["gate"] == [verdict.to_dict() for verdict in verdicts]
@@ -57,6 +64,15 @@ async def test_missing_pictures_and_a_collection_that_shrank_are_refused(store):
     assert all(verdict["passed"] for verdict in (await store.describe(NAME)).metadata["gate"])
 
 
+async def test_a_source_that_went_away_is_no_small_collection(store):
+    with pytest.raises(
+        GateError, match=r"reach: 41 of 81 pictures cannot be reached and 0\.5 of them may be"
+    ):
+        await check(store, unreachable=41)
+    await check(store, unreachable=40)
+    await check(store, unreachable=41, max_unreachable_ratio=0.6)
+
+
 async def test_a_search_that_misses_the_nearest_is_refused(store, monkeypatch):
     real = store.query
 
@@ -71,7 +87,7 @@ async def test_a_search_that_misses_the_nearest_is_refused(store, monkeypatch):
     ):
         await check(store)
     verdicts = await check(store, ann_queries=0)
-    assert [verdict.check for verdict in verdicts] == ["count"]
+    assert [verdict.check for verdict in verdicts] == ["count", "reach"]
 
 
 async def test_equal_scores_are_equally_right(store, monkeypatch):

@@ -486,3 +486,23 @@ def test_captions_are_sampled_from_all_that_is_to_be_indexed(shelf, monkeypatch)
 def test_batched_keeps_order_and_loses_nothing():
     assert list(batched(range(7), 3)) == [(0, 1, 2), (3, 4, 5), (6,)]
     assert list(batched([], 3)) == []
+
+
+def test_a_collection_that_nobody_reads_yet_is_brought_to_exactly_what_is_listed(shelf):
+    """It was begun by a run that listed other files, and other sources too."""
+    put(shelf.root, "a.png", unique(1))
+    put(shelf.root, "gone.png", unique(2))
+    other = put(shelf.root.parent / "elsewhere", "b.png", unique(3))
+    shelf.index(shelf.root, other.parent)
+    (shelf.root / "gone.png").unlink()
+    plan = shelf.plan(exactly=True)
+    assert (plan.unchanged, plan.deleted, plan.tasks) == (1, 2, 0)
+    shelf.carry_out(plan)
+    assert list(shelf.points()) == ["pictures/a.png"]
+
+
+def test_what_is_not_listed_is_told_from_what_is(shelf):
+    put(shelf.root, "a.png", unique(1))
+    plan = shelf.plan()
+    here, there = ((shelf.root / name).as_uri() for name in ("a.png", "b.png"))
+    assert plan.unlisted([here, there]) == [there]

@@ -13,6 +13,7 @@ import pyarrow as pa
 import pytest
 
 from batch_index import rows
+from batch_index.coordinator import Care
 from batch_index.plan_file import Task
 from batch_index.prepare import Prepare
 from batch_index.sources import open_source
@@ -153,3 +154,15 @@ def test_a_repeated_shard_reads_only_what_is_not_acknowledged(shelf):
     assert again["outcome"].to_pylist() == [rows.DONE, rows.EMBED, rows.DONE]
     assert again.slice(1, 1).equals(first.slice(1, 1))
     assert [bool(pixels) for pixels in again["pixels"].to_pylist()] == [False, True, False]
+
+
+def test_a_picture_that_ended_its_process_is_broken_and_others_are_decoded_alone(tmp_path):
+    paths = [put(tmp_path, f"{number}.png", unique(number)) for number in range(4)]
+    coordinator = OneShard(list(map(task, paths)), Care(alone=True, crashed=frozenset({2})))
+    stage = Prepare(coordinator, SPEC.preprocess, SourceSettings(), LIMITS, 64)  # type: ignore[arg-type]
+    (table,) = stage(0)
+    assert table["reason"].to_pylist() == ["", "crashed", "", ""]
+    assert table["outcome"].to_pylist() == [rows.EMBED, rows.BROKEN, rows.EMBED, rows.EMBED]
+    hashes = [json.loads(payload)["content_hash"] for payload in table["payload"].to_pylist() if payload]
+    assert hashes == [hashlib.sha256(unique(number)).hexdigest() for number in (0, 2, 3)]
+    assert coordinator.begun == [1, 2, 3, 4, None]

@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 import pyarrow.parquet as pq
 import pytest
 
-from batch_index.quarantine import Quarantine
+from batch_index.quarantine import SAVED_TOGETHER, Quarantine
 from search_core.errors import StoreError
 
 
@@ -79,3 +79,13 @@ def test_a_damaged_file_says_the_mend(tmp_path, content):
     ) as caught:
         Quarantine(tmp_path / "q.parquet")
     assert "\n" not in str(caught.value)
+
+
+def test_many_failures_are_on_disk_before_the_end(tmp_path):
+    quarantine = Quarantine(tmp_path / "q.parquet")
+    for number in range(SAVED_TOGETHER):
+        quarantine.save_some()
+        assert len(Quarantine(tmp_path / "q.parquet")) == 0
+        quarantine.add(f"https://example.com/{number}", "unreachable", "no answer", "v")
+    quarantine.save_some()
+    assert len(Quarantine(tmp_path / "q.parquet")) == SAVED_TOGETHER
