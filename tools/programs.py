@@ -152,7 +152,7 @@ def moto_obstacle() -> str | None:
 
 
 def fetch_moto(root: Path) -> None:
-    """Installs it with pip; what is in the way of that is left to the next run to clear."""
+    """Installs it with pip. The stamp comes last: what was broken off is made anew."""
     folder = cached_moto(root)
     run([sys.executable, "-m", "venv", "--clear", str(folder)])
     pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "--disable-pip-version-check"]
@@ -160,7 +160,7 @@ def fetch_moto(root: Path) -> None:
         run([*pip, "install", "--quiet", "--requirement", str(MOTO_PINS)])
     except ProgramError as error:
         raise ProgramError(
-            f"{error}: is the network there? Or MOTO_SERVER_BIN must name a moto_server"
+            f"moto's S3 server cannot be installed, and MOTO_SERVER_BIN names none of your own: {error}"
         ) from None
     shutil.copyfile(MOTO_PINS, folder / MOTO_PINS.name)
 
