@@ -30,7 +30,7 @@ class Sizes(NamedTuple):
 WITH_CUDA = Sizes(download=3.4, disk=7.0)  # torch brings CUDA along on Linux
 WITHOUT_CUDA = Sizes(download=0.6, disk=2.0)
 WITHOUT_TORCH = Sizes(download=0.5, disk=1.5)
-SPARE_GB = 1.5  # Chromium, stores and logs
+SPARE_GB = 1.5  # Chromium, moto, stores and logs
 
 
 def python_problem(version: Tuple[int, ...]) -> Optional[str]:

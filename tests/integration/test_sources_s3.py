@@ -1,10 +1,8 @@
-"""Sources in an object store, by pyarrow's real S3 client, from listing to the bytes of each picture."""
+"""Sources in an object store, by pyarrow's real S3 client and moto's server, from listing to each picture's bytes."""
 
 from __future__ import annotations
 
 import io
-import os
-import uuid
 from collections.abc import Iterator
 
 import pyarrow as pa
@@ -18,31 +16,29 @@ from search_core.pictures import read_picture
 from search_core.settings import ImageSettings
 from tests.fixtures.containers import tar_of
 from tests.fixtures.pictures import unique
-from tests.fixtures.s3_server import PAGE, Bucket, S3Server
+from tests.fixtures.s3_proxy import Fault, S3Proxy, s3_proxy
+from tests.fixtures.s3_server import CREDENTIALS, PAGE, Bucket, S3Server
 
 
 @pytest.fixture(scope="module", autouse=True)
 def credentials() -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("AWS_ACCESS_KEY_ID", "any")
-        patch.setenv("AWS_SECRET_ACCESS_KEY", "thing")
-        patch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+        for name, value in CREDENTIALS.items():
+            patch.setenv(name, value)
         yield
 
 
 @pytest.fixture
-def server() -> Iterator[S3Server]:
-    server = S3Server()
-    yield server
-    server.stop()
+def bucket(s3_server: S3Server) -> Iterator[Bucket]:
+    bucket = Bucket(s3_server)
+    yield bucket
+    bucket.close()
 
 
 @pytest.fixture
-def bucket(request: pytest.FixtureRequest) -> Iterator[Bucket]:
-    endpoint = os.environ.get("IMAGE_SEARCH_TEST_S3") or request.getfixturevalue("server").endpoint
-    bucket = Bucket(endpoint, f"test-{uuid.uuid4().hex}")
-    yield bucket
-    bucket.close()
+def proxy(s3_server: S3Server) -> Iterator[S3Proxy]:
+    with s3_proxy(s3_server) as proxy:
+        yield proxy
 
 
 def opened(bucket: Bucket, key: str) -> Source:
@@ -50,14 +46,19 @@ def opened(bucket: Bucket, key: str) -> Source:
 
 
 def keys(bucket: Bucket, key: str) -> list[str]:
-    start = f"s3://{bucket.name}/"
-    return [item.uri.removeprefix(start) for item in opened(bucket, key).items()]
+    return [item.uri.removeprefix(bucket.uri("")) for item in opened(bucket, key).items()]
 
 
 def read(bucket: Bucket, source: Source, **limits: float) -> list[bytes | str]:
     items = [(item.uri, item.expected) for item in source.items()]
     found = Reader(bucket.settings, ImageSettings(**limits)).read(items)
     return [one.reason if isinstance(one, ImageError) else one for one in found]
+
+
+def failures(bucket: Bucket, key: str) -> list[str]:
+    """Why an object cannot be read."""
+    found = Reader(bucket.settings, ImageSettings()).read([(bucket.uri(key), "")])
+    return [one.reason for one in found if isinstance(one, ImageError)]
 
 
 NAMES = (
@@ -101,7 +102,7 @@ def test_prefixes_globs_and_objects(filled, given, found):
 def test_an_item_is_what_the_listing_says_and_its_bytes_can_be_had(filled):
     source = opened(filled, "cats")
     items = list(source.items())
-    data = [unique(NAMES.index(item.uri.removeprefix(f"s3://{filled.name}/"))) for item in items]
+    data = [unique(NAMES.index(item.uri.removeprefix(filled.uri("")))) for item in items]
     assert [item.size for item in items] == [len(one) for one in data]
     for item in items:
         assert item.modified is not None
@@ -129,8 +130,8 @@ def test_a_changed_object_has_another_version(filled):
 )
 def test_a_source_covers_what_it_would_list(filled, given, covered, other):
     source = opened(filled, given)
-    assert all(source.covers(f"s3://{filled.name}/{key}") for key in covered)
-    assert not any(source.covers(f"s3://{filled.name}/{key}") for key in other)
+    assert all(source.covers(filled.uri(key)) for key in covered)
+    assert not any(source.covers(filled.uri(key)) for key in other)
     assert not source.covers(f"gs://{filled.name}/{covered[0]}")
     assert not source.covers(f"s3://other/{covered[0]}")
 
@@ -138,54 +139,74 @@ def test_a_source_covers_what_it_would_list(filled, given, covered, other):
 def test_what_is_deleted_is_gone_and_what_is_there_is_not(filled):
     source = opened(filled, "cats")
     filled.delete("cats/b.jpg")
-    assert source.is_gone(f"s3://{filled.name}/cats/b.jpg")
-    assert not source.is_gone(f"s3://{filled.name}/cats/deep/c.webp")
+    assert source.is_gone(filled.uri("cats/b.jpg"))
+    assert not source.is_gone(filled.uri("cats/deep/c.webp"))
     assert read(filled, opened(filled, "cats/deep"))
-    found = Reader(filled.settings, ImageSettings()).read([(f"s3://{filled.name}/cats/b.jpg", "")])
-    assert [one.reason for one in found if isinstance(one, ImageError)] == ["missing"]
+    assert failures(filled, "cats/b.jpg") == ["missing"]
     with pytest.raises(NotFoundError, match="cannot be read"):
-        read_picture(f"s3://{filled.name}/cats/b.jpg", filled.settings)
+        read_picture(filled.uri("cats/b.jpg"), filled.settings)
 
 
 def test_a_listing_goes_over_pages(bucket):
-    for number in range(PAGE + 203):
+    for number in range(PAGE + 3):
         bucket.put(f"many/{number:05}.jpg", b"x")
-    assert keys(bucket, "many") == [f"many/{number:05}.jpg" for number in range(PAGE + 203)]
+    assert keys(bucket, "many") == [f"many/{number:05}.jpg" for number in range(PAGE + 3)]
 
 
-def test_the_pages_were_asked_for_one_by_one(server):
-    bucket = Bucket(server.endpoint, "paged")
-    server.buckets["paged"] = {f"many/{number:05}.jpg": b"x" for number in range(2 * PAGE + 1)}
-    source = opened(bucket, "many")
-    server.asked.clear()
-    assert len(list(source.items())) == 2 * PAGE + 1
-    pages = [query.get("continuation-token") for _, _, _, query in server.asked if "list-type" in query]
-    assert pages == [None, f"many/{PAGE - 1:05}.jpg", f"many/{2 * PAGE - 1:05}.jpg"]
-    bucket.close()
+@pytest.fixture
+def paged(bucket: Bucket, proxy: S3Proxy) -> Bucket:
+    """Three pages of a listing, by way of the proxy."""
+    for number in range(5):
+        bucket.put(f"many/{number}.jpg", unique(number))
+    proxy.page = 2
+    bucket.settings = bucket.reached_by(proxy.endpoint)
+    return bucket
 
 
-def test_a_listing_that_breaks_off_is_an_error(server):
-    bucket = Bucket(server.endpoint, "broken")
-    server.buckets["broken"] = {f"many/{number:05}.jpg": b"x" for number in range(PAGE + 1)}
-    source = opened(bucket, "many")
-    server.fails_at_page = 1
+def test_the_pages_were_asked_for_one_by_one(paged, proxy):
+    source = opened(paged, "many")
+    proxy.asked.clear()
+    assert len(list(source.items())) == 5
+    assert ["continuation-token" in asked for asked in proxy.asked if "list-type" in asked] == [
+        False,
+        True,
+        True,
+    ]
+
+
+def test_a_listing_that_breaks_off_is_an_error(paged, proxy):
+    source = opened(paged, "many")
+    proxy.fail(Fault.ERROR, "continuation-token")
     with pytest.raises(SourceError, match="cannot be listed") as caught:
         list(source.items())
     assert "\n" not in str(caught.value)
-    bucket.close()
 
 
-def test_a_store_that_does_not_answer_says_nothing_of_what_is_gone(server):
-    bucket = Bucket(server.endpoint, "silent")
-    bucket.put("a/b.jpg", b"x")
-    source = opened(bucket, "a")
-    bucket.close()
-    server.hangs_up = True
-    assert not source.is_gone("s3://silent/a/other.jpg")
+def test_a_store_that_does_not_answer_says_nothing_of_what_is_gone(paged, proxy):
+    source = opened(paged, "many")
+    proxy.fail(Fault.HANG_UP)
+    assert not source.is_gone(paged.uri("many/other.jpg"))
     with pytest.raises(SourceError, match="cannot be listed"):
         list(source.items())
-    found = list(Reader(bucket.settings, ImageSettings()).read([("s3://silent/a/b.jpg", "")]))
-    assert [one.reason for one in found if isinstance(one, ImageError)] == ["unreachable"]
+    assert failures(paged, "many/0.jpg") == ["unreachable"]
+
+
+@pytest.mark.parametrize("fault", Fault)
+def test_an_object_that_does_not_come_to_its_end_is_unreachable_until_it_does(paged, proxy, fault):
+    paged.settings = paged.reached_by(proxy.endpoint, timeout_s=1)
+    proxy.fail(fault, "GET /")
+    assert failures(paged, "many/0.jpg") == ["unreachable"]
+    proxy.heal()
+    assert failures(paged, "many/0.jpg") == []
+
+
+def test_a_store_that_fails_once_is_asked_again(paged, proxy):
+    paged.settings = paged.reached_by(proxy.endpoint, retries=1)
+    source = opened(paged, "many")
+    proxy.fail(Fault.ERROR, "continuation-token", times=1)
+    assert len(list(source.items())) == 5
+    proxy.fail(Fault.ERROR, "many/0.jpg", times=1)
+    assert read(paged, source) == [unique(number) for number in range(5)]
 
 
 def test_what_is_not_there_is_an_error(filled):

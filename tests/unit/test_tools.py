@@ -10,6 +10,7 @@ import subprocess
 import sys
 import tarfile
 import time
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -122,12 +123,12 @@ def test_make_test_announces_the_programs_it_will_fetch(project, tmp_path, monke
     for name in ("npm", "chromium"):
         program(bin_folder, name)
     monkeypatch.setenv("PATH", str(bin_folder))
-    monkeypatch.delenv("QDRANT_BIN", raising=False)
-    monkeypatch.delenv("CHROMIUM_BIN", raising=False)
+    for variable in ("QDRANT_BIN", "MOTO_SERVER_BIN", "CHROMIUM_BIN"):
+        monkeypatch.delenv(variable, raising=False)
     (project / ".venv").mkdir()
     (project / ".venv" / ".dev").touch()
     _, downloads = preflight.check(project, "test", None)
-    assert downloads == ["Qdrant server 30 MB"]
+    assert downloads == ["Qdrant server 30 MB", "moto's S3 server 31 MB"]
 
 
 def test_a_refusal_is_one_line_without_a_traceback():
@@ -151,7 +152,12 @@ def test_preflight_is_readable_by_an_old_python():
 
 
 @pytest.mark.parametrize(
-    ("variable", "find"), [("QDRANT_BIN", programs.find_qdrant), ("CHROMIUM_BIN", programs.find_chromium)]
+    ("variable", "find"),
+    [
+        ("QDRANT_BIN", programs.find_qdrant),
+        ("MOTO_SERVER_BIN", programs.find_moto),
+        ("CHROMIUM_BIN", programs.find_chromium),
+    ],
 )
 def test_a_program_of_your_own_wins(variable, find, tmp_path, monkeypatch):
     program(programs.cached_qdrant(tmp_path).parent, "qdrant")
@@ -192,9 +198,45 @@ def test_a_cached_server_that_was_altered_is_deleted(tmp_path, capsys):
     assert "deleted" in capsys.readouterr().out
 
 
+def wheel(folder: Path, release: str) -> Path:
+    """A moto whose server says what release it is."""
+    about = f"moto-{release}.dist-info"
+    path = folder / f"moto-{release}-py3-none-any.whl"
+    files = {
+        "moto.py": f"def main(): print({release!r})",
+        f"{about}/METADATA": f"Metadata-Version: 2.1\nName: moto\nVersion: {release}\n",
+        f"{about}/WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
+        f"{about}/entry_points.txt": "[console_scripts]\nmoto_server = moto:main\n",
+        f"{about}/RECORD": "",
+    }
+    with zipfile.ZipFile(path, "w") as archive:
+        for name, text in files.items():
+            archive.writestr(name, text)
+    return path
+
+
+def test_the_s3_server_is_installed_once_for_its_pins(tmp_path, monkeypatch):
+    monkeypatch.delenv("MOTO_SERVER_BIN", raising=False)
+    monkeypatch.setenv("PIP_NO_INDEX", "1")
+    monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
+    monkeypatch.setattr(programs, "MOTO_PINS", tmp_path / "moto.txt")
+    programs.MOTO_PINS.write_text("moto==1.0")
+    with pytest.raises(programs.ProgramError, match=r"MOTO_SERVER_BIN.*moto==1\.0") as caught:
+        programs.fetch_moto(tmp_path)
+    assert "\n" not in str(caught.value)
+    assert programs.find_moto(tmp_path) is None
+    wheel(tmp_path, "1.0")
+    programs.fetch_moto(tmp_path)
+    server = programs.find_moto(tmp_path)
+    assert programs.run([str(server)]) == "1.0\n"
+    programs.MOTO_PINS.write_text("moto==1.1")
+    assert programs.find_moto(tmp_path) is None
+
+
 def test_what_cannot_be_fetched_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
-    for obstacle in (programs.qdrant_obstacle(), programs.chromium_obstacle()):
+    monkeypatch.setattr(programs, "venv_problem", lambda: "this Python lacks venv: install it")
+    for obstacle in (programs.qdrant_obstacle(), programs.moto_obstacle(), programs.chromium_obstacle()):
         assert obstacle is not None
         assert "\n" not in obstacle
         assert "_BIN" in obstacle
