@@ -8,7 +8,6 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-
 # as pip would, but on all cores; some packages carry templates that are no Python
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 PYTEST := $(BIN)/python -m pytest
-LONG   := tests/integration/test_index_gpu.py tests/integration/test_index_memory.py
 DATA   := $(abspath $(or $(IMAGE_SEARCH_TEST_DATA),../shared/data))
 
 unexport PYTHONDONTWRITEBYTECODE # each of Ray's processes would compile what it imports: a start takes twice as long
@@ -16,7 +15,7 @@ unexport PYTHONDONTWRITEBYTECODE # each of Ray's processes would compile what it
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-faults test-long check test-unit test-corpus bench bench-scale model docs clean programs data
+.PHONY: help setup demo test test-faults check test-unit test-corpus bench bench-scale model docs clean programs data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -27,10 +26,7 @@ demo: preflight-demo $(VENV)/.runtime ## index the samples and serve them (PORT=
 	@exec $(BIN)/image-search demo --port $(PORT)
 
 test: preflight-test programs $(VENV)/.dev check ## check style and types, and run every test that needs no corpus
-	@$(PYTEST) tests/unit tests/integration tests/e2e $(LONG:%=--ignore=%)
-
-test-long: programs setup ## the tests of index runs that take minutes: logical GPUs, memory
-	@$(PYTEST) $(LONG)
+	@$(PYTEST) tests/unit tests/integration tests/e2e tests/faults
 
 check: setup ## style, types and import rules
 	@$(BIN)/ruff format --check --quiet
@@ -41,7 +37,7 @@ check: setup ## style, types and import rules
 test-unit: setup ## the tests that need no Ray, weights or network
 	@$(PYTEST) tests/unit
 
-test-faults: programs setup ## kill processes in the middle of 20 index runs (IMAGE_SEARCH_FAULT_SEED replays)
+test-faults: programs setup ## kill processes in the middle of 20 index runs; make test has 3 (IMAGE_SEARCH_FAULT_SEED)
 	@IMAGE_SEARCH_FAULTS=20 $(PYTEST) tests/faults
 
 test-corpus: data setup ## the tests on real photos (IMAGE_SEARCH_TEST_DATA, or ../shared/data)

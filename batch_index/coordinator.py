@@ -26,7 +26,8 @@ from search_core.store import Store
 CRASHES = 2
 """So many processes may end over a shard before the next one is to find out which of its pictures it is."""
 MOST_TIMES = 12
-"""A shard is handed out, but for the pictures that this found. Ray Data itself knows no bound."""
+"""A shard is handed out, but for the pictures that this found, and an encoder starts again. Ray Data knows no bound."""
+ENDLESS = "a process of this run has ended again and again, and it was no picture: is there memory enough?"
 KNOWN_FIELDS = ("width", "height", "format", "bytes")
 
 
@@ -102,6 +103,7 @@ class Coordinator:
         self._metrics = IndexMetrics(collection)
         self._open_shards: dict[int, _OpenShard] = {}
         self._complete: set[int] = set()
+        self._restarts = 0
 
     async def shard(self, number: int) -> list[tuple[int, Task, bool]]:
         """The shard's rows and tasks, and whether each is done already; waits until there is room for them.
@@ -122,9 +124,7 @@ class Coordinator:
                 shard.crashed.add(shard.begun)
                 shard.begun = None
             if shard.times - len(shard.crashed) > MOST_TIMES:
-                raise RunError(
-                    "a process of this run has ended again and again, and it was no picture: is there memory enough?"
-                )
+                raise RunError(ENDLESS)
         return [(row, task, shard is None or row in shard.done) for row, task in tasks]
 
     async def care(self, number: int) -> Care:
@@ -153,6 +153,16 @@ class Coordinator:
                 del self._open_shards[number]
                 self._complete.add(number)
             self._changed.notify_all()
+
+    async def start_again(self) -> None:
+        """An encoder takes the place of one whose process has ended.
+
+        Raises:
+            RunError: too many have.
+        """
+        self._restarts += 1
+        if self._restarts > MOST_TIMES:
+            raise RunError(ENDLESS)
 
     async def claim(self, ids: Sequence[str], hashes: Sequence[str]) -> list[Claim]:
         """For each picture: whether its bytes are new, known, or in flight already."""

@@ -44,6 +44,10 @@ class RemoteCoordinator:
         """See `Coordinator.begin`."""
         ray.get(self._actor.begin.remote(number, row))
 
+    async def start_again(self) -> None:
+        """See `Coordinator.start_again`."""
+        await self._actor.start_again.remote()
+
     def claim(self, ids: Sequence[str], hashes: Sequence[str]) -> list[Claim]:
         """See `Coordinator.claim`."""
         found: list[Claim] = ray.get(self._actor.claim.remote(ids, hashes))

@@ -59,10 +59,14 @@ class EmbedAndWrite:
         self._collection = collection
         self._texts = texts
         self._restarted = restarted
+        self._begun = False
 
     async def __call__(self, batch: pa.Table) -> pa.Table:
         """One batch of `batch_index.rows.PREPARED`; gives `ACKNOWLEDGED`."""
         run = functools.partial(asyncio.get_running_loop().run_in_executor, self._thread)
+        if self._restarted and not self._begun:
+            self._begun = True
+            await self._coordinator.start_again()
         written = await self._written(batch) if self._restarted else {}
         vectors = await run(self._vectors, batch, written)
         await self._write(batch, vectors)

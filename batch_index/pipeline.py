@@ -34,8 +34,6 @@ from search_core.model import ModelSpec
 from search_core.settings import Settings
 from search_core.store import Store
 
-RESTARTS = 10
-"""Of an encoder's actor. Ray Data's own bound is none: what ends its process each time would go on for ever."""
 CALLS_AT_ONCE = 2
 """Of one encoder: while one batch is written the next is embedded."""
 BLOCK_BYTES = 1
@@ -89,11 +87,7 @@ def run_pipeline(job: Job, shards: int) -> Iterator[pa.Table]:
     prepare = Prepare(
         job.coordinator, job.spec.preprocess, job.settings.source, job.settings.image, index.batch_size
     )
-    encoder_resources: dict[str, Any] = {
-        "num_cpus": ENCODER_CPUS,
-        "max_restarts": RESTARTS,
-        "max_task_retries": RESTARTS,
-    }
+    encoder_resources: dict[str, Any] = {"num_cpus": ENCODER_CPUS}
     if index.gpus_per_encoder:
         encoder_resources["num_gpus"] = index.gpus_per_encoder
     acknowledged = ray.data.read_datasource(

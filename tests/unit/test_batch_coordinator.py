@@ -366,3 +366,11 @@ async def test_a_shard_whose_processes_end_for_another_reason_is_given_up(make):
         await coordinator.shard(0)
     with pytest.raises(RunError, match="has ended again and again"):
         await coordinator.shard(0)
+
+
+async def test_encoders_whose_processes_end_again_and_again_are_given_up(make):
+    coordinator = make()
+    for _ in range(MOST_TIMES):
+        await coordinator.start_again()
+    with pytest.raises(RunError, match="has ended again and again"):
+        await coordinator.start_again()

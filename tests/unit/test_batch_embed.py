@@ -32,6 +32,10 @@ class Notes:
     def __init__(self) -> None:
         self.retired: list[str] = []
         self.counts: dict[str, int] = {}
+        self.restarts = 0
+
+    async def start_again(self) -> None:
+        self.restarts += 1
 
     async def retire(self, ids: Sequence[str]) -> None:
         self.retired += ids
@@ -116,6 +120,7 @@ def test_a_restarted_one_embeds_only_what_is_not_written_with_these_contents(sto
     done = through(store, table({}, {"payload": changed, "action": "updated"}, {}), notes, restarted=True)
     assert done["outcome"].to_pylist() == [rows.EMBED] * 3
     assert notes.counts["embed"] == 2
+    assert notes.restarts == 1
     points = stored(store)
     np.testing.assert_allclose(points[payload_of(0)["uri"]].vector, was, atol=1e-6)
     assert points[payload_of(1)["uri"]].payload["content_hash"] == "f" * 64
