@@ -2,22 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import ray
+from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from batch_index.coordinator import Care, Claim, Coordinator, Known
 from batch_index.plan_file import Task
 from batch_index.progress import Progress
+from search_core.errors import RunError
 
 CALLS_AT_ONCE = 1000
 """Most of them wait for room."""
 
 
 class RemoteCoordinator:
-    """`Coordinator` as an actor; may be pickled and used in any process of its Ray."""
+    """`Coordinator` as an actor; may be pickled and used in any process of its Ray. Calls may raise `RunError`."""
 
     def __init__(self, actor: Any) -> None:
         self._actor = actor
@@ -32,53 +35,84 @@ class RemoteCoordinator:
 
     def shard(self, number: int) -> list[tuple[int, Task, bool]]:
         """See `Coordinator.shard`."""
-        found: list[tuple[int, Task, bool]] = ray.get(self._actor.shard.remote(number))
+        found: list[tuple[int, Task, bool]] = self._ask("shard", number)
         return found
 
     def care(self, number: int) -> Care:
         """See `Coordinator.care`."""
-        found: Care = ray.get(self._actor.care.remote(number))
+        found: Care = self._ask("care", number)
         return found
 
     def begin(self, number: int, row: int | None) -> None:
         """See `Coordinator.begin`."""
-        ray.get(self._actor.begin.remote(number, row))
+        self._ask("begin", number, row)
 
     async def start_again(self) -> None:
         """See `Coordinator.start_again`."""
-        await self._actor.start_again.remote()
+        await self._ask_async("start_again")
 
     def claim(self, ids: Sequence[str], hashes: Sequence[str]) -> list[Claim]:
         """See `Coordinator.claim`."""
-        found: list[Claim] = ray.get(self._actor.claim.remote(ids, hashes))
+        found: list[Claim] = self._ask("claim", ids, hashes)
         return found
 
     def known_as(self, origins: Sequence[str], hashes: Sequence[str]) -> list[Known | None]:
         """See `Coordinator.known_as`."""
-        found: list[Known | None] = ray.get(self._actor.known_as.remote(origins, hashes))
+        found: list[Known | None] = self._ask("known_as", origins, hashes)
         return found
 
     async def retire(self, ids: Sequence[str]) -> None:
         """See `Coordinator.retire`."""
-        await self._actor.retire.remote(ids)
+        await self._ask_async("retire", ids)
 
     def count(self, stage: str, pictures: int, seconds: float) -> None:
         """See `Coordinator.count`."""
-        ray.get(self._actor.count.remote(stage, pictures, seconds))
+        self._ask("count", stage, pictures, seconds)
 
     def acknowledge(self, shard: int, rows: Sequence[int], deferred: Sequence[int]) -> None:
         """See `Coordinator.acknowledge`."""
-        ray.get(self._actor.acknowledge.remote(shard, rows, deferred))
+        self._ask("acknowledge", shard, rows, deferred)
 
     def second_pass(self) -> int:
         """See `Coordinator.second_pass`."""
-        return int(ray.get(self._actor.second_pass.remote()))
+        return int(self._ask("second_pass"))
 
     def progress(self) -> Progress:
         """See `Coordinator.progress`."""
-        found: Progress = ray.get(self._actor.progress.remote())
+        found: Progress = self._ask("progress")
         return found
 
     def stop(self) -> None:
         """Ends the actor."""
         ray.kill(self._actor)
+
+    def _ask(self, method: str, *args: Any) -> Any:
+        with plain_errors():
+            return ray.get(getattr(self._actor, method).remote(*args))
+
+    async def _ask_async(self, method: str, *args: Any) -> Any:
+        with plain_errors():
+            return await getattr(self._actor, method).remote(*args)
+
+
+@contextmanager
+def plain_errors() -> Iterator[None]:
+    """Raises what an actor raised as it was, and its end as our own error: Ray's do not survive the way on through
+    Ray Data.
+
+    Raises:
+        RunError: the actor has ended.
+    """
+    try:
+        yield
+    except RayTaskError as error:
+        raise error.cause from None
+    except RayActorError as error:
+        raise lost(error) from None
+
+
+def lost(error: BaseException) -> RunError:
+    """What a run says that has lost one of its processes."""
+    return RunError(
+        f"a process of this run has ended ({type(error).__name__}); run the same command again to go on"
+    )

@@ -24,12 +24,12 @@ from ray.exceptions import (
 )
 
 from batch_index import rows
-from batch_index.coordinator_client import RemoteCoordinator
+from batch_index.coordinator_client import RemoteCoordinator, lost
 from batch_index.embed import EmbedAndWrite
 from batch_index.plan_source import PlanSource
 from batch_index.prepare import Prepare
 from batch_index.resources import ENCODER_CPUS, prepare_cpus
-from search_core.errors import RunError, SearchError
+from search_core.errors import SearchError
 from search_core.model import ModelSpec
 from search_core.settings import Settings
 from search_core.store import Store
@@ -149,13 +149,18 @@ def own_errors() -> Iterator[None]:
         chain = list(_causes(error))
         for inner in chain:
             if isinstance(inner, SearchError) and not isinstance(inner, RayError):
-                raise inner from error
+                raise _as_raised(inner) from error
         for inner in chain:
             if isinstance(inner, LOSSES) and not getattr(inner, "actor_init_failed", False):
-                raise RunError(
-                    f"a process of this run has ended ({type(inner).__name__}); run the same command again to go on"
-                ) from error
+                raise lost(inner) from error
         raise
+
+
+def _as_raised(error: SearchError) -> SearchError:
+    """Without the lines on retries that Ray Data adds to the first argument of whatever a stage raises."""
+    if error.args and isinstance(error.args[0], str):
+        error.args = (error.args[0].partition("\n")[0], *error.args[1:])
+    return error
 
 
 def _causes(error: BaseException) -> Iterator[BaseException]:

@@ -57,6 +57,13 @@ def test_an_error_of_ours_comes_out_of_its_wrapping():
         raise inside_a_task(StoreUnavailableError("no answer"))
 
 
+def test_what_ray_data_adds_to_its_message_does_not():
+    with pytest.raises(StoreUnavailableError, match=r"^no answer$"), own_errors():
+        raise inside_a_task(
+            StoreUnavailableError("no answer\nFailed to apply UDF transform after 1/1 attempts.")
+        )
+
+
 def test_an_actor_that_cannot_be_made_is_no_lost_process():
     with pytest.raises(ActorDiedError), own_errors():
         raise ActorDiedError(inside_a_task(TypeError("wrong")))
