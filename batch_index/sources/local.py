@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import errno
-import glob
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from batch_index.sources.files import GLOB_SIGNS, ListedFile, matches, suffix_of
@@ -90,12 +89,39 @@ class LocalFiles:
 
     def _paths(self) -> Iterator[Path]:
         if self.pattern is not None:
-            # the names are held, since a glob has no order of its own
-            yield from map(Path, sorted(glob.iglob(str(self.pattern), recursive=True)))  # noqa: PTH207 - absolute or relative alike
+            yield from self._matching(
+                Path(self.pattern.anchor), self.pattern.relative_to(self.pattern.anchor).parts
+            )
         elif self._is_folder:
             yield from self._walk()
         else:
             yield self.root
+
+    def _matching(self, folder: Path, pattern: Sequence[str]) -> Iterator[Path]:
+        """What `glob` finds below a folder, in order of names; unlike there no more is held than one folder's names."""
+        first, rest = pattern[0], pattern[1:]
+        if first == "**":
+            yield from self._matching(folder, rest or ("*",))
+            for path in self._children(folder, "*"):
+                if path.is_dir():
+                    yield from self._matching(path, pattern)
+            return
+        found = self._children(folder, first) if GLOB_SIGNS & set(first) else [folder / first]
+        for path in found:
+            if not rest:
+                if os.path.lexists(path):
+                    yield path
+            elif path.is_dir():
+                yield from self._matching(path, rest)
+
+    def _children(self, folder: Path, pattern: str) -> list[Path]:
+        """What a folder directly has that matches; hidden ones only if the pattern names them so."""
+        try:
+            names = os.listdir(folder)  # noqa: PTH208 - names are what is needed, and cheaper
+        except OSError as error:
+            self._note(error)
+            return []
+        return [folder / name for name in sorted(names) if matches([name], [pattern])]
 
     def _walk(self) -> Iterator[Path]:
         for parent, folders, names in os.walk(self.root, onerror=self._note):
