@@ -8,7 +8,8 @@ name (`photo.jpg` and `photo.txt`) with a caption a line.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +31,42 @@ class Description:
     columns: Mapping[str, Any] = field(default_factory=dict)
 
 
+class _Lines:
+    """Descriptions by what the lines of a captions file call their picture; the last line of a name counts.
+
+    Kept in a temporary file of SQLite's: a large corpus may have a line for each picture.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if not path.is_file():
+            raise UsageError(f"captions file {path} does not exist")
+        self._db = sqlite3.connect("", isolation_level=None)
+        self._db.execute(
+            "CREATE TABLE line (image TEXT PRIMARY KEY, captions TEXT, columns TEXT) WITHOUT ROWID"
+        )
+        self._db.execute("BEGIN")
+        try:
+            with path.open(encoding="utf-8-sig", newline="\n") as file:  # captions may hold other line ends
+                found = (_parse(path, number, line) for number, line in enumerate(file, 1) if line.strip())
+                self._db.executemany("INSERT OR REPLACE INTO line VALUES (?, ?, ?)", map(_packed, found))
+        except (OSError, UnicodeDecodeError) as error:
+            raise UsageError(f"captions file {path} cannot be read: {error}") from None
+        self._db.execute("COMMIT")
+
+    def get(self, image: str) -> Description | None:
+        """What is said of a picture, if anything is."""
+        row = self._db.execute(
+            "SELECT captions, columns FROM line WHERE image = ?", (json.dumps(image),)
+        ).fetchone()
+        return None if row is None else Description(tuple(json.loads(row[0])), json.loads(row[1]))
+
+
+def _packed(line: tuple[str, Description]) -> tuple[str, str, str]:
+    """As JSON in ASCII, which SQLite takes whatever is in it."""
+    image, description = line
+    return json.dumps(image), json.dumps(description.captions), json.dumps(dict(description.columns))
+
+
 class Captions:
     """Looks descriptions up by a picture's path below the folder, or by its file name."""
 
@@ -39,12 +76,12 @@ class Captions:
         Raises:
             UsageError: the named file cannot be read, or a line is not of the form above.
         """
-        self._named = None if named is None else _read(named)
+        self._named = None if named is None else _Lines(named)
         self._roots = [folder for source in sources if (folder := source.folder()) is not None]
         if named is not None:
             self._roots.append(named.absolute().parent)
         self._sidecars = {
-            root: _read(root / SIDECAR)
+            root: _Lines(root / SIDECAR)
             for root in self._roots
             if named is None and (root / SIDECAR).is_file()
         }
@@ -59,31 +96,19 @@ class Captions:
         path = local_path(item.uri)
         if path is None or split_inside(item.uri) is not None:
             name = folder_and_name(item.uri)[1]
-            return (self._named or {}).get(item.uri) or (self._named or {}).get(name) or Description()
+            return _first([self._named], item.uri) or _first([self._named], name) or Description()
         above = [root for root in self._roots if root in path.parents]
+        lines = {root: self._named or self._sidecars.get(root) for root in above}
         for root in above:
-            lines = self._sidecars.get(root, {}) if self._named is None else self._named
-            if found := lines.get(str(path.relative_to(root))):
+            if found := _first([lines[root]], str(path.relative_to(root))):
                 return found
-        for lines in (
-            [self._sidecars.get(root, {}) for root in above] if self._named is None else [self._named]
-        ):
-            if found := lines.get(path.name):
-                return found
-        return _text_sidecar(path.with_suffix(".txt"))
+        by_name = list(lines.values()) if self._named is None else [self._named]
+        return _first(by_name, path.name) or _text_sidecar(path.with_suffix(".txt"))
 
 
-def _read(path: Path) -> dict[str, Description]:
-    """Descriptions by what the lines of a captions file call their picture."""
-    if not path.is_file():
-        raise UsageError(f"captions file {path} does not exist")
-    try:
-        lines = path.read_text(encoding="utf-8-sig").split(
-            "\n"
-        )  # not splitlines: captions may hold other line ends
-    except (OSError, UnicodeDecodeError) as error:
-        raise UsageError(f"captions file {path} cannot be read: {error}") from None
-    return dict(_parse(path, number, line) for number, line in enumerate(lines, 1) if line.strip())
+def _first(files: Iterable[_Lines | None], image: str) -> Description | None:
+    """What the first file says that says anything of the picture."""
+    return next((found for lines in files if lines and (found := lines.get(image))), None)
 
 
 def _parse(path: Path, number: int, line: str) -> tuple[str, Description]:
