@@ -6,8 +6,10 @@ import logging
 import os
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from threading import Event, Thread
 
 import ray
 from ray._private.worker import BaseContext
@@ -23,6 +25,7 @@ OBJECT_STORE_BYTES = 1_000_000_000
 ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Ray's own: `HOST:PORT` of a cluster to join. This machine must be one of its nodes."""
 ANSWER_S = 10
+LOOK_S = 1.0
 
 
 @contextmanager
@@ -60,28 +63,63 @@ def _connected(address: str | None, settings: IndexSettings) -> Iterator[BaseCon
             yield context
         return
     quiet_ray()
-    try:
-        with silent_stderr():
-            context = _join(named, "the server's Ray" if address else f"the Ray of {ADDRESS_VARIABLE}")
-        yield context
-    finally:
-        ray.shutdown()
+    whose = "the server's Ray" if address else f"the Ray of {ADDRESS_VARIABLE}"
+    host, port = _host_and_port(named, whose)
+    with _one_line(f"{whose} at {named}"):
+        _knock(host, port)
+    with _ending_with(host, port, f"{whose} at {named} has ended; run the same command again to go on"):
+        try:
+            with _one_line(f"{whose} at {named}"), silent_stderr():
+                context = ray.init(
+                    address=named, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR
+                )
+            yield context
+        finally:
+            ray.shutdown()
 
 
-def _join(address: str, whose: str) -> BaseContext:
+def _host_and_port(address: str, whose: str) -> tuple[str, int]:
     host, _, port = address.rpartition(":")
     if not host or "/" in host or not port.isdecimal():
         raise UsageError(f"{whose}: {address!r} is not HOST:PORT of a Ray that this machine is a node of")
+    return host.strip("[]"), int(port)
+
+
+@contextmanager
+def _one_line(whose: str) -> Iterator[None]:
     try:
-        _knock(host.strip("[]"), int(port))
-        return ray.init(
-            address=address, namespace=NAMESPACE, log_to_driver=False, logging_level=logging.ERROR
-        )
+        yield
     except (OSError, RuntimeError, RayError) as error:
         line = (str(error).splitlines() or [type(error).__name__])[0]
-        raise StoreUnavailableError(f"{whose} at {address} does not answer: {line}") from None
+        raise StoreUnavailableError(f"{whose} does not answer: {line}") from None
 
 
 def _knock(host: str, port: int) -> None:
     """Finds out at once that nobody is there: Ray itself tries again for minutes."""
     socket.create_connection((host, port), ANSWER_S).close()
+
+
+@contextmanager
+def _ending_with(host: str, port: int, line: str) -> Iterator[None]:
+    """Ends this process with a line of text once nobody is there any more, whatever it is waiting for.
+
+    Ray ends it too, a minute later and without a word, and may wait for that minute in any of its calls.
+    """
+    over = Event()
+
+    def look() -> None:
+        while not over.wait(LOOK_S):
+            try:
+                _knock(host, port)
+            except OSError:
+                sys.stderr.write(f"image-search: {line}\n")
+                sys.stderr.flush()
+                os._exit(1)
+
+    looking = Thread(target=look, daemon=True)
+    looking.start()
+    try:
+        yield
+    finally:
+        over.set()
+        looking.join()

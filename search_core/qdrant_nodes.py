@@ -22,8 +22,14 @@ FIRST_PAUSE_S = 0.25
 RECONNECT_MS = 1_000
 """gRPC's own pause before it tries an unreachable address again would grow to two minutes."""
 UNREACHABLE = {"UNAVAILABLE", "DEADLINE_EXCEEDED", "503"}
-REPLICA_GONE = ("failed to apply operation", "status: Unavailable", "Please retry")
-"""In errors of a node that answers: another, which it needed, has just gone, and the cluster is about to notice."""
+PEER_GONE = (
+    "failed to apply operation",
+    "status: Unavailable",
+    "Please retry",
+    "consensus operation commit failed",
+    "leader is not established",
+)
+"""In errors of a node that answers: another, a replica or the leader, has just gone, and the cluster is about to notice."""
 
 T = TypeVar("T")
 Ask = Callable[[AsyncQdrantClient], Awaitable[T]]
@@ -127,6 +133,6 @@ def _error(url: str, missing: bool, code: str, details: str | None) -> StoreErro
     text = (details or "").splitlines()[0] if details else code
     if missing:
         return NotFoundError(f"Qdrant: {text}")
-    if code in UNREACHABLE or any(sign in text for sign in REPLICA_GONE):
+    if code in UNREACHABLE or any(sign in text for sign in PEER_GONE):
         return StoreUnavailableError(f"the Qdrant server at {url} does not answer: {text}")
     return StoreError(f"the Qdrant server at {url} refuses: {text}")
