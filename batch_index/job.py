@@ -171,9 +171,21 @@ class _Job:
                 await store.delete(name, ids)
             report.deleted = plan.deleted
         after = await store.describe(name)
+        if not plan.tasks and _means_are_stale(
+            before, after.count
+        ):  # a run was stopped after its last picture
+            text_mean = self._mean_of(phrases(()))
         if text_mean is not None and after.count:
             means = {"text": text_mean.tolist(), "image": (await image_mean(store, name)).tolist()}
             await store.annotate(name, {"means": means, "means_count": after.count})
+
+    def _mean_of(self, texts: Sequence[str]) -> Vectors:
+        """float32 [dim], by a model that is loaded for this in the driver."""
+        from batch_index.embed import mean_of_texts
+        from search_core.encoder import load_encoder
+
+        encoder = load_encoder(self._spec, self._settings.model)
+        return mean_of_texts(lambda: encoder, texts)
 
     async def _finish(self, name: str, is_new: bool, quarantine: Quarantine, report: IndexReport) -> None:
         store = self._target.store

@@ -26,6 +26,8 @@ ADDRESS_VARIABLE = "RAY_ADDRESS"
 """Ray's own: `HOST:PORT` of a cluster to join. This machine must be one of its nodes."""
 ANSWER_S = 10
 LOOK_S = 1.0
+LOOKS_AT_SERVER, LOOKS_AT_CLUSTER = 3, 45
+"""The head of a cluster may come back, which Ray itself waits a minute for."""
 
 
 @contextmanager
@@ -67,7 +69,8 @@ def _connected(address: str | None, settings: IndexSettings) -> Iterator[BaseCon
     host, port = _host_and_port(named, whose)
     with _one_line(f"{whose} at {named}"):
         _knock(host, port)
-    with _ending_with(host, port, f"{whose} at {named} has ended; run the same command again to go on"):
+    line = f"{whose} at {named} has ended; run the same command again to go on"
+    with _ending_with(host, port, line, looks=LOOKS_AT_SERVER if address else LOOKS_AT_CLUSTER):
         try:
             with _one_line(f"{whose} at {named}"), silent_stderr():
                 context = ray.init(
@@ -100,18 +103,23 @@ def _knock(host: str, port: int) -> None:
 
 
 @contextmanager
-def _ending_with(host: str, port: int, line: str) -> Iterator[None]:
-    """Ends this process with a line of text once nobody is there any more, whatever it is waiting for.
+def _ending_with(host: str, port: int, line: str, looks: int) -> Iterator[None]:
+    """Ends this process with a line of text once nobody is there for so many looks, whatever it is waiting for.
 
     Ray ends it too, a minute later and without a word, and may wait for that minute in any of its calls.
     """
     over = Event()
 
     def look() -> None:
+        missed = 0
         while not over.wait(LOOK_S):
             try:
                 _knock(host, port)
             except OSError:
+                missed += 1
+            else:
+                missed = 0
+            if missed == looks:
                 sys.stderr.write(f"image-search: {line}\n")
                 sys.stderr.flush()
                 os._exit(1)
