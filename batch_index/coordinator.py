@@ -26,7 +26,8 @@ from search_core.store import Store
 CRASHES = 2
 """So many processes may end over a shard before the next one is to find out which of its pictures it is."""
 MOST_TIMES = 12
-"""A shard is handed out, but for the pictures that this found, and an encoder starts again. Ray Data knows no bound."""
+"""A shard is handed out, but for the pictures that this found; and encoders start again while no shard is completed. Ray
+Data itself knows no bound."""
 ENDLESS = "a process of this run has ended again and again, and it was no picture: is there memory enough?"
 KNOWN_FIELDS = ("width", "height", "format", "bytes")
 
@@ -152,6 +153,7 @@ class Coordinator:
             if len(shard.done) == shard.rows:
                 del self._open_shards[number]
                 self._complete.add(number)
+                self._restarts = 0
             self._changed.notify_all()
 
     async def start_again(self) -> None:

@@ -15,6 +15,7 @@ import pyarrow.compute as pc
 
 from batch_index import rows
 from batch_index.coordinator_client import RemoteCoordinator
+from search_core.addresses import split_inside
 from search_core.encoder import Encoder, load_encoder
 from search_core.errors import ImageError
 from search_core.model import ModelSpec
@@ -113,7 +114,7 @@ class EmbedAndWrite:
     async def _write(self, batch: pa.Table, vectors: Vectors) -> None:
         began = time.perf_counter()
         store = self._opened()
-        table = batch.select(["id", "action", "origin", "outcome", "reason", "payload"]).to_pydict()
+        table = batch.select(["id", "uri", "action", "origin", "outcome", "reason", "payload"]).to_pydict()
         written = [i for i, outcome in enumerate(table["outcome"]) if outcome in {rows.EMBED, rows.REUSE}]
         # what was changed and is broken now is not what was indexed any more
         lost = [
@@ -121,7 +122,7 @@ class EmbedAndWrite:
             for i, outcome in enumerate(table["outcome"])
             if outcome == rows.BROKEN
             and table["action"][i] == "updated"
-            and table["reason"][i] not in ImageError.NOT_HAD
+            and _says_something_of_the_bytes(table["reason"][i], table["uri"][i])
         ]
         replaced = [table["id"][i] for i in written if table["action"][i] == "updated"]
         if replaced:
@@ -142,6 +143,11 @@ class EmbedAndWrite:
         if self._store is None:  # within the event loop that will use it, as gRPC wants
             self._store = self._open_store()
         return self._store
+
+
+def _says_something_of_the_bytes(reason: str, uri: str) -> bool:
+    """A table or tar that cannot be read is `unreadable` in each of its pictures, for want of the network too."""
+    return reason not in ImageError.NOT_HAD and not (reason == "unreadable" and split_inside(uri) is not None)
 
 
 def mean_of_texts(load: Callable[[], Encoder], texts: Sequence[str]) -> Vectors:

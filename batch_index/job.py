@@ -171,8 +171,8 @@ class _Job:
                 await store.delete(name, ids)
             report.deleted = plan.deleted
         after = await store.describe(name)
-        if not plan.tasks and _means_are_stale(
-            before, after.count
+        if (
+            not plan.tasks and after.count and _means_are_stale(before, after.count)
         ):  # a run was stopped after its last picture
             text_mean = self._mean_of(phrases(()))
         if text_mean is not None and after.count:
@@ -215,7 +215,7 @@ class _Job:
             self._target.store,
             name,
             expected=report.seen - report.quarantined,
-            unreachable=sum(failure.reason == "unreachable" for failure in quarantine.failures()),
+            unreachable=sum(failure.is_out_of_reach for failure in quarantine.failures()),
             replaced=await catalog.describe(current) if current else None,
             settings=self._settings.publish,
             judge=self._request.judge,

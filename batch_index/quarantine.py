@@ -15,6 +15,7 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from search_core.addresses import split_inside
 from search_core.errors import StoreError
 
 SAVED_TOGETHER = 500
@@ -38,6 +39,12 @@ class Failure:
     error: str
     version: str
     time: datetime
+
+    @property
+    def is_out_of_reach(self) -> bool:
+        """Whether it was listed and then not there: a file that is gone, or a store that does not answer."""
+        is_file = not self.uri.startswith(("http:", "https:")) and split_inside(self.uri) is None
+        return self.reason == "unreachable" or (is_file and self.reason == "missing")
 
 
 class Quarantine:

@@ -11,7 +11,10 @@ from typing import Any
 
 @dataclass
 class IndexReport:
-    """Counts of files: seen = added + updated + moved + unchanged + quarantined; `deleted` are points without a file."""
+    """Counts of files: seen = added + updated + moved + unchanged + quarantined.
+
+    `deleted` are points without a file, or of an unfinished collection and not listed any more.
+    """
 
     collection: str
     model: str

@@ -6,7 +6,6 @@ import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from threading import Event, Thread
@@ -109,6 +108,7 @@ def _ending_with(host: str, port: int, line: str, looks: int) -> Iterator[None]:
     Ray ends it too, a minute later and without a word, and may wait for that minute in any of its calls.
     """
     over = Event()
+    stderr = os.dup(2)  # while Ray starts, the other one leads nowhere
 
     def look() -> None:
         missed = 0
@@ -120,8 +120,7 @@ def _ending_with(host: str, port: int, line: str, looks: int) -> Iterator[None]:
             else:
                 missed = 0
             if missed == looks:
-                sys.stderr.write(f"image-search: {line}\n")
-                sys.stderr.flush()
+                os.write(stderr, f"image-search: {line}\n".encode())
                 os._exit(1)
 
     looking = Thread(target=look, daemon=True)
@@ -131,3 +130,4 @@ def _ending_with(host: str, port: int, line: str, looks: int) -> Iterator[None]:
     finally:
         over.set()
         looking.join()
+        os.close(stderr)

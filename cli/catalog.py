@@ -64,8 +64,8 @@ def publish(settings: Settings, name: str, *, force: bool) -> None:
             verdicts = collection.metadata.get("gate", [])
             if collection.state != "ready" and not verdicts:
                 raise UsageError(f"collection {name} is unfinished: run its `image-search index` again")
-            if collection.state != "ready" and not force:
-                failed = "; ".join(f"{v['check']}: {v['detail']}" for v in verdicts if not v["passed"])
+            failed = "; ".join(f"{v['check']}: {v['detail']}" for v in verdicts if not v["passed"])
+            if collection.state != "ready" and failed and not force:
                 raise GateError(f"collection {name} was refused, {failed}: --force publishes it as it is")
             await collections.publish(store, alias, name)
 

@@ -23,6 +23,10 @@ SERVER_START_S = 60.0
 SERVER_POLL_S = 0.2
 
 
+class _NotReady(Exception):  # noqa: N818 - no error yet
+    """Nobody answers at the server's address, or not yet the API."""
+
+
 def run(
     settings: Settings, *, text: str | None, image: Path | None, without: str | None, limit: int
 ) -> list[dict[str, Any]]:
@@ -36,7 +40,7 @@ def run(
     while server := find_server(settings.store.path) if settings.store.qdrant_url is None else None:
         try:
             return _ask(server, request, settings)
-        except httpx.ConnectError as error:  # it starts or ends just now
+        except _NotReady as error:  # it starts or ends just now
             if time.monotonic() > deadline:
                 raise StoreUnavailableError(f"the server at {server.url} does not answer: {error}") from None
             time.sleep(SERVER_POLL_S)
@@ -78,9 +82,14 @@ def _ask(server: RunningServer, request: SearchRequest, settings: Settings) -> l
     try:
         answer = httpx.post(f"{server.url}/api/search", json=body, timeout=SERVER_TIMEOUT_S, trust_env=False)
         document = answer.json()
-    except httpx.ConnectError:
-        raise
-    except (httpx.HTTPError, ValueError) as error:
+    except httpx.TimeoutException as error:
+        raise StoreUnavailableError(f"the server at {server.url} does not answer: {error}") from None
+    except (
+        httpx.TransportError,
+        ValueError,
+    ) as error:  # Ray's proxy answers in plain text before it knows a route
+        raise _NotReady(str(error)) from None
+    except httpx.HTTPError as error:
         raise StoreUnavailableError(f"the server at {server.url} does not answer: {error}") from None
     if answer.status_code != httpx.codes.OK:
         raise SearchError(str(document.get("detail") or document.get("title") or answer.reason_phrase))

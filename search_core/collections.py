@@ -49,6 +49,7 @@ async def rollback(store: Store, alias: str) -> str:
     if not before:
         raise NotFoundError(f"collection {alias!r} has no earlier version to roll back to")
     await store.describe(before)
+    await publish(store, alias, current)  # where that was interrupted
     await store.publish(alias, before)
     return str(before)
 

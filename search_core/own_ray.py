@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from typing import Any
 
 import psutil
@@ -20,6 +21,7 @@ QUIET = {
 }
 STARTS = 2
 LEAVE_S = 5.0
+POLL_S = 0.05
 
 logger = logging.getLogger(__name__)
 
@@ -38,19 +40,14 @@ def own_ray(**options: Any) -> Iterator[Any]:
         StartError: it does not start.
     """
     quiet_ray()
-    mine = psutil.Process()
-    others = set(mine.children())
+    others = set(psutil.Process().children())
     try:
-        context = _start(options)
-        yield context
+        yield _start(options, others)
     finally:
-        heads = set(mine.children()) - others
-        started = {process for head in heads for process in (head, *_offspring(head))}
-        ray.shutdown()
-        _end(started)
+        _stop(others)
 
 
-def _start(options: dict[str, Any]) -> Any:
+def _start(options: dict[str, Any], others: set[psutil.Process]) -> Any:
     """Starts it, twice if need be: on a cold disk or a busy machine Ray misses its own deadline."""
     for attempt in range(1, STARTS + 1):
         try:
@@ -59,7 +56,7 @@ def _start(options: dict[str, Any]) -> Any:
                 return ray.init(address="local", log_to_driver=False, logging_level=logging.ERROR, **options)
         except Exception as error:  # a missed deadline is a plain one
             logger.info("Ray did not start", exc_info=True)
-            ray.shutdown()
+            _stop(others)
             if attempt == STARTS:
                 line = (str(error).splitlines() or [type(error).__name__])[0]
                 raise StartError(
@@ -68,19 +65,34 @@ def _start(options: dict[str, Any]) -> Any:
     raise AssertionError
 
 
+def _stop(others: set[psutil.Process]) -> None:
+    """Shuts Ray down, and sees to it that its processes end: those of this process's children that are no `others`.
+
+    Ray gives its own a second, and then leaves them to find out by themselves.
+    """
+    heads = set(psutil.Process().children()) - others
+    left = {process for head in heads for process in (head, *_offspring(head))}
+    try:
+        ray.shutdown()
+    finally:
+        deadline = time.monotonic() + LEAVE_S
+        while (left := set(filter(_runs, left))) and time.monotonic() < deadline:
+            time.sleep(POLL_S)
+        for process in left:
+            with suppress(psutil.NoSuchProcess):
+                process.kill()
+
+
 def _offspring(process: psutil.Process) -> list[psutil.Process]:
     try:
-        return process.children(recursive=True)
+        return list(process.children(recursive=True))
     except psutil.NoSuchProcess:
         return []
 
 
-def _end(processes: set[psutil.Process]) -> None:
-    """Sees to it that they end: Ray gives its own a second, and then leaves them to find out by themselves."""
-    _, left = psutil.wait_procs(processes, timeout=LEAVE_S)
-    for process in left:
-        try:
-            process.kill()
-        except psutil.NoSuchProcess:
-            continue
-    psutil.wait_procs(left, timeout=LEAVE_S)
+def _runs(process: psutil.Process) -> bool:
+    """A zombie has ended: whoever is to notice that is not this process."""
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False

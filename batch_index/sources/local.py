@@ -103,7 +103,7 @@ class LocalFiles:
         if first == "**":
             yield from self._matching(folder, rest or ("*",))
             for path in self._children(folder, "*"):
-                if path.is_dir():
+                if _is_folder(path):
                     yield from self._matching(path, pattern)
             return
         found = self._children(folder, first) if GLOB_SIGNS & set(first) else [folder / first]
@@ -111,7 +111,7 @@ class LocalFiles:
             if not rest:
                 if os.path.lexists(path):
                     yield path
-            elif path.is_dir():
+            elif _is_folder(path):
                 yield from self._matching(path, rest)
 
     def _children(self, folder: Path, pattern: str) -> list[Path]:
@@ -137,6 +137,11 @@ class LocalFiles:
             raise SourceError(f"source {self.given} cannot be read: {error.strerror or error}")
         if error.errno not in NOT_THERE:
             self._unlisted.add(folder.absolute())
+
+
+def _is_folder(path: Path) -> bool:
+    """Not of one whose parent may not be searched; `Path.is_dir` raises there before Python 3.14."""
+    return os.path.isdir(path)  # noqa: PTH112
 
 
 def _upwards_resolved(path: Path) -> Path:

@@ -580,3 +580,8 @@ async def test_a_publish_that_is_interrupted_leaves_the_collection_to_the_next_r
     await collections.publish(store, "images", NAME)
     assert (await store.describe(NAME)).state == "ready"
     assert await collections.unfinished(store, "images", SPEC) is None
+    await store.create(OTHER, SPEC)
+    await store.annotate(OTHER, {"replaced": NAME})
+    await store.publish("images", OTHER)  # interrupted again, and rolled back
+    assert await collections.rollback(store, "images") == NAME
+    assert (await store.describe(OTHER)).state == "ready"

@@ -370,6 +370,9 @@ async def test_a_shard_whose_processes_end_for_another_reason_is_given_up(make):
 
 async def test_encoders_whose_processes_end_again_and_again_are_given_up(make):
     coordinator = make()
+    await coordinator.shard(0)
+    await coordinator.start_again()
+    await coordinator.acknowledge(0, ALL, [])  # it goes on, and the count begins anew
     for _ in range(MOST_TIMES):
         await coordinator.start_again()
     with pytest.raises(RunError, match="has ended again and again"):

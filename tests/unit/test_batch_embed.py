@@ -202,3 +202,12 @@ def test_a_changed_picture_that_is_broken_now_is_not_found_any_more_but_one_that
         ),
     )
     assert list(stored(store)) == [payload_of(1)["uri"], payload_of(2)["uri"]]
+
+
+def test_a_table_that_cannot_be_read_forgets_none_of_its_pictures(store):
+    inside = {**payload_of(0), "uri": "s3://bucket/data.parquet#0.0"}
+    one = {"id": point_id(inside["uri"]), "uri": inside["uri"]}
+    through(store, table({**one, "payload": json.dumps(inside)}))
+    broken = {"action": "updated", "outcome": rows.BROKEN, "payload": "", "pixels": b""}
+    through(store, table({**broken, **one, "reason": "unreadable"}))
+    assert list(stored(store)) == [inside["uri"]]

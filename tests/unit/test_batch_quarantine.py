@@ -89,3 +89,22 @@ def test_many_failures_are_on_disk_before_the_end(tmp_path):
         quarantine.add(f"https://example.com/{number}", "unreachable", "no answer", "v")
     quarantine.save_some()
     assert len(Quarantine(tmp_path / "q.parquet")) == SAVED_TOGETHER
+
+
+@pytest.mark.parametrize(
+    ("uri", "reason", "out"),
+    [
+        ("file:///a.jpg", "missing", True),
+        ("s3://bucket/a.jpg", "missing", True),
+        ("s3://bucket/a.jpg", "unreachable", True),
+        ("https://example.com/a.jpg", "unreachable", True),
+        ("https://example.com/a.jpg", "missing", False),  # it answered: 404
+        ("file:///t.parquet#0.0", "missing", False),  # a row without a picture
+        ("file:///a.jpg", "truncated", False),
+    ],
+)
+def test_what_was_listed_and_was_not_there_is_told_from_what_is_broken(tmp_path, uri, reason, out):
+    quarantine = Quarantine(tmp_path / "q.parquet")
+    quarantine.add(uri, reason, "", "v")
+    (failure,) = quarantine.failures()
+    assert failure.is_out_of_reach is out

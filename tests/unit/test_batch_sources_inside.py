@@ -430,6 +430,9 @@ def test_what_is_below_an_unreadable_folder_is_not_gone(nobody):
     assert not source.is_gone(file_uri(nobody / "shut/never.jpg"))
     assert source.is_gone(file_uri(nobody / "never.jpg"))
     assert not source.is_gone(file_uri(nobody / "a.jpg"))
+    everywhere = opened(nobody / "**" / "*.jpg")
+    assert [item.uri for item in everywhere.items()] == [file_uri(nobody / "a.jpg")]
+    assert not everywhere.is_gone(file_uri(nobody / "shut/b.jpg"))
 
 
 def test_what_is_below_a_folder_that_could_not_be_listed_is_not_gone(tmp_path, monkeypatch):
