@@ -8,6 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-
 # as pip would, but on all cores; some packages carry templates that are no Python
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 PYTEST := $(BIN)/python -m pytest
+FAULTS := tests/faults/test_index_faults.py tests/faults/test_index_cluster.py tests/faults/test_index_poison.py
 DATA   := $(abspath $(or $(IMAGE_SEARCH_TEST_DATA),../shared/data))
 
 unexport PYTHONDONTWRITEBYTECODE # each of Ray's processes would compile what it imports: a start takes twice as long
@@ -25,8 +26,8 @@ setup: preflight-setup $(VENV)/.dev ## make .venv with image-search and the deve
 demo: preflight-demo $(VENV)/.runtime ## index the samples and serve them (PORT=8000)
 	@exec $(BIN)/image-search demo --port $(PORT)
 
-test: preflight-test programs $(VENV)/.dev check ## check style and types, and run every test that needs no corpus
-	@$(PYTEST) tests/unit tests/integration tests/e2e tests/faults
+test: preflight-test programs $(VENV)/.dev check ## check style and types, and run the tests (further ones: test-faults, test-corpus)
+	@$(PYTEST) tests/unit tests/integration tests/e2e $(FAULTS)
 
 check: setup ## style, types and import rules
 	@$(BIN)/ruff format --check --quiet
@@ -37,7 +38,7 @@ check: setup ## style, types and import rules
 test-unit: setup ## the tests that need no Ray, weights or network
 	@$(PYTEST) tests/unit
 
-test-faults: programs setup ## kill processes in the middle of 20 index runs; make test has 3 (IMAGE_SEARCH_FAULT_SEED)
+test-faults: programs setup ## kill processes in 20 index runs, at their end, and a server (make test has 3; IMAGE_SEARCH_FAULT_SEED)
 	@IMAGE_SEARCH_FAULTS=20 $(PYTEST) tests/faults
 
 test-corpus: data setup ## the tests on real photos (IMAGE_SEARCH_TEST_DATA, or ../shared/data)
