@@ -32,23 +32,8 @@ def local_ray() -> Iterator[str]:
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
     import ray
 
-    options = {
-        "address": "local",
-        "num_cpus": 2,
-        "include_dashboard": False,
-        "log_to_driver": False,
-        "namespace": "image-search",
-    }
-    try:
-        ray.init(**options)
-    except (
-        ConnectionError,
-        RuntimeError,
-        OSError,
-        ValueError,
-    ):  # a cold disk can make it miss its own deadline
-        ray.shutdown()
-        ray.init(**options)
-    yield ray.get_runtime_context().gcs_address
-    ray.shutdown()
+    from search_core.own_ray import own_ray
+
+    with own_ray(num_cpus=2, include_dashboard=False, namespace="image-search"):
+        yield ray.get_runtime_context().gcs_address
     patch.undo()
