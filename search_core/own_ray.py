@@ -1,4 +1,4 @@
-"""A Ray of this process's own, all of whose processes end with it."""
+"""A Ray of this process's own, all of whose processes end with it; if it is killed, two of them a minute later."""
 
 from __future__ import annotations
 
