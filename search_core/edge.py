@@ -32,7 +32,7 @@ from search_core.model import ModelSpec
 from search_core.pages import ordered_page
 from search_core.points import KEYWORD_FIELDS, Batch, Hit, Point, Vectors
 from search_core.settings import StoreSettings
-from search_core.store import Collection, new_metadata
+from search_core.store import USUAL, Collection, Effort, new_metadata
 
 HNSW_EF = 256  # twice what the graph was built with, so that hard data is found too
 WIDE_HNSW_EF = 512  # in large shards: of a million random vectors, 256 found 94.2 % of the nearest ten
@@ -130,6 +130,7 @@ class EdgeStore:
         exact: bool = False,
         min_score: float | None = None,
         with_vectors: bool = False,
+        effort: Effort = USUAL,
     ) -> list[Hit]:
         """The nearest points by cosine, best first, equal scores by id."""
         async with self._shards.using(name) as held:
@@ -142,7 +143,7 @@ class EdgeStore:
                     filter=_filter(where),
                     score_threshold=min_score,
                     params=edge.SearchParams(
-                        hnsw_ef=HNSW_EF if held.linked else WIDE_HNSW_EF,
+                        hnsw_ef=effort.hnsw_ef or (HNSW_EF if held.linked else WIDE_HNSW_EF),
                         exact=exact,
                         acorn=ACORN if where and not held.linked else None,
                     ),

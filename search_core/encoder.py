@@ -35,7 +35,7 @@ def load_encoder(spec: ModelSpec, settings: ModelSettings) -> Encoder:
     if spec.architecture == "fake":
         from search_core.fake import FakeEncoder
 
-        return FakeEncoder(spec)
+        return FakeEncoder(spec, delay_s=settings.fake_delay_ms / 1000)
     with collector_paused():
         from search_core.clip import OpenClipEncoder
 

@@ -8,6 +8,7 @@ their own hash, which keeps different texts apart.
 from __future__ import annotations
 
 import hashlib
+import time
 from collections.abc import Sequence
 
 import numpy as np
@@ -33,25 +34,31 @@ PATCHES = 4
 
 
 class FakeEncoder:
-    """See the module's docstring. Same bytes and same text give the same vector on every machine."""
+    """See the module's docstring. Same bytes and same text give the same vector on every machine.
+
+    `delay_s` is how long it takes for each input, to rehearse the load of a real model.
+    """
 
     device = "cpu"
     precision = "fp32"
 
-    def __init__(self, spec: ModelSpec) -> None:
+    def __init__(self, spec: ModelSpec, *, delay_s: float = 0.0) -> None:
         self.spec = spec
+        self._delay_s = delay_s
         rng = np.random.default_rng(20_240_101)
         self._colour = rng.normal(size=(3, spec.dim)).astype(np.float32)
         self._texture = 0.05 * rng.normal(size=(3 * PATCHES * PATCHES, spec.dim)).astype(np.float32)
 
     def encode_texts(self, texts: Sequence[str]) -> Vectors:
         """Vectors of n texts: float32 [n, dim], L2 norm 1."""
+        time.sleep(self._delay_s * len(texts))
         return _unit(np.stack([self._text(text) for text in texts])) if texts else self._none()
 
     def encode_pixels(self, pixels: Pixels) -> Vectors:
         """Vectors of uint8 [n, height, width, 3]: float32 [n, dim], L2 norm 1."""
         if not len(pixels):
             return self._none()
+        time.sleep(self._delay_s * len(pixels))
         n, height, width, _ = pixels.shape
         scaled = pixels.astype(np.float32) / 255.0 - 0.5
         rows, columns = height // PATCHES, width // PATCHES

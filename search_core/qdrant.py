@@ -23,7 +23,7 @@ from search_core.qdrant_config import creation, payload_indexes, search_params
 from search_core.qdrant_nodes import QdrantNodes
 from search_core.qdrant_points import upsert_request
 from search_core.settings import StoreSettings
-from search_core.store import Collection, new_metadata
+from search_core.store import USUAL, Collection, Effort, new_metadata
 
 INDEXING_THRESHOLD_KB = 10_000
 """Segments with fewer kilobytes of vectors are scanned: no graph is faster there."""
@@ -129,9 +129,10 @@ class QdrantStore:
         exact: bool = False,
         min_score: float | None = None,
         with_vectors: bool = False,
+        effort: Effort = USUAL,
     ) -> list[Hit]:
         """The nearest points by cosine, best first, equal scores by id."""
-        params = None if self._nodes.in_memory else search_params(self._settings, exact=exact)
+        params = None if self._nodes.in_memory else search_params(self._settings, effort, exact=exact)
 
         async def search(count: int, start: int) -> list[Hit]:
             answer = await self._call(

@@ -8,6 +8,7 @@ from qdrant_client import models
 
 from search_core.points import INTEGER_FIELDS, KEYWORD_FIELDS
 from search_core.settings import QdrantSettings
+from search_core.store import USUAL, Effort
 
 DEFERRED_THRESHOLD_KB = 0
 """The indexing threshold of a collection that is being loaded: nothing is indexed."""
@@ -38,16 +39,16 @@ def payload_indexes(settings: QdrantSettings) -> dict[str, models.PayloadSchemaT
     }
 
 
-def search_params(settings: QdrantSettings, *, exact: bool) -> models.SearchParams:
+def search_params(settings: QdrantSettings, effort: Effort = USUAL, *, exact: bool) -> models.SearchParams:
     """How one query searches; an exact one reads neither the graph nor quantized vectors."""
     if exact:
         return models.SearchParams(exact=True)
     quantization = None
     if settings.quantization != "none":
         quantization = models.QuantizationSearchParams(
-            rescore=settings.rescore, oversampling=settings.oversampling
+            rescore=settings.rescore, oversampling=effort.oversampling or settings.oversampling
         )
-    return models.SearchParams(hnsw_ef=settings.hnsw_ef, quantization=quantization)
+    return models.SearchParams(hnsw_ef=effort.hnsw_ef or settings.hnsw_ef, quantization=quantization)
 
 
 def _quantization(settings: QdrantSettings) -> models.QuantizationConfig | None:

@@ -152,6 +152,9 @@ class ModelSettings(Group):
         "auto", description="of the weights; auto takes what the device computes fast"
     )
     threads: int = Field(0, ge=0, description="CPU threads of one encoder; 0 takes the cores it is given")
+    fake_delay_ms: float = Field(
+        0.0, ge=0, description="how long the `fake` model takes for each input, to rehearse a load"
+    )
 
 
 class ImageSettings(Group):

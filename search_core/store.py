@@ -51,6 +51,17 @@ class Collection:
             )
 
 
+@dataclass(frozen=True)
+class Effort:
+    """How hard one query looks: more finds more, slower. What is None is as the store has it."""
+
+    hnsw_ef: int | None = None
+    oversampling: float | None = None
+
+
+USUAL = Effort()
+
+
 class Store(Protocol):
     """One Qdrant: named collections, and aliases that readers use. Names are full names unless said otherwise.
 
@@ -99,6 +110,7 @@ class Store(Protocol):
         exact: bool = False,
         min_score: float | None = None,
         with_vectors: bool = False,
+        effort: Effort = USUAL,
     ) -> list[Hit]:
         """The points nearest to a float32 [dim] vector by cosine, best first, equal scores by id."""
 

@@ -39,7 +39,7 @@ class SearchApi:
         async def prepare(spec: ModelSpec) -> None:
             await asyncio.gather(prepare_texts(spec), prepare_images(spec))
 
-        pins = Pins(store, settings.store.collection, prepare)
+        pins = Pins(store, prepare)
         self._service = SearchService(first, settings, method(texts, "encode"), encode_image, store, pins)
         self._app = build_api(
             self._service,

@@ -33,7 +33,7 @@ class Catalogue:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._store = store
-        self._alias = alias
+        self.alias = alias
         self._remember_s = remember_s
         self._clock = clock
         self._known: dict[str, _Remembered] = {}
@@ -45,7 +45,7 @@ class Catalogue:
             NothingPublishedError: no name was given and nothing is published yet.
             NotFoundError: there is no collection of that name.
         """
-        key = name or self._alias
+        key = name or self.alias
         known = self._known.get(key)
         if known is not None and self._clock() < known.until:
             return known.collection
@@ -57,8 +57,13 @@ class Catalogue:
         """Asks the store again next time: something was written, or a collection went away."""
         self._known.clear()
 
+    def follow(self, alias: str) -> None:
+        """Takes another alias for the published collection."""
+        self.alias = alias
+        self.forget()
+
     async def _look_up(self, key: str) -> Collection:
-        if key == self._alias:
+        if key == self.alias:
             return await published(self._store, key)
         name = (await self._store.aliases()).get(key, key)
         try:

@@ -1,4 +1,8 @@
-"""Calls to other deployments whose errors are this project's own again, without Ray's wrapping."""
+"""Calls to other deployments whose errors are this project's own again, without Ray's wrapping.
+
+Every call between deployments may be made again: it reads, or it writes what was written before. So a call that is
+lost with its replica is made again on another one, and whoever asked does not notice.
+"""
 
 from __future__ import annotations
 
@@ -12,6 +16,12 @@ from ray.serve.handle import DeploymentHandle
 
 from search_core.errors import OverloadedError, SearchError
 
+ATTEMPTS = 3
+
+
+class ReplicaLostError(OverloadedError):
+    """The replica that had a call is not there any more."""
+
 
 def method(handle: DeploymentHandle[Any], name: str) -> Callable[..., Coroutine[Any, Any, Any]]:
     """One method of a deployment as a coroutine function.
@@ -20,6 +30,14 @@ def method(handle: DeploymentHandle[Any], name: str) -> Callable[..., Coroutine[
     """
 
     async def call(*args: Any) -> Any:
+        for _ in range(ATTEMPTS - 1):
+            try:
+                return await once(*args)
+            except ReplicaLostError:
+                continue
+        return await once(*args)
+
+    async def once(*args: Any) -> Any:
         with _own_errors():
             return await getattr(handle, name).remote(*args)
 
@@ -42,7 +60,9 @@ def _own_errors() -> Iterator[None]:
         yield
     except BackPressureError:
         raise OverloadedError("too many requests at once: try again in a moment") from None
-    except (RayActorError, DeploymentUnavailableError):
+    except RayActorError:
+        raise ReplicaLostError("a part of the server is restarting: try again in a moment") from None
+    except DeploymentUnavailableError:
         raise OverloadedError("a part of the server is restarting: try again in a moment") from None
     except RayTaskError as error:
         if isinstance(error.cause, SearchError):

@@ -13,10 +13,14 @@ from search_core.points import Payload, Vectors
 
 @dataclass(frozen=True)
 class Pin:
-    """What a request is answered by: one collection, by its full name, and the model that it is stamped with."""
+    """What a request is answered by: one collection, by its full name, and the model that it is stamped with.
+
+    `alias` is the name by which readers ask for it, if it was asked for as the published one.
+    """
 
     collection: str
     spec: ModelSpec
+    alias: str | None = field(default=None, compare=False)
 
 
 class Encoded(NamedTuple):

@@ -12,7 +12,7 @@ import logging
 import time
 from collections.abc import Awaitable, Callable
 from dataclasses import dataclass
-from typing import Protocol, TypeVar
+from typing import Protocol, TypeGuard, TypeVar
 
 from search_core.errors import CollectionGoneError, NotFoundError, OverloadedError, SearchError, StoreError
 from search_core.model import ModelSpec
@@ -67,14 +67,12 @@ class Pins:
     def __init__(
         self,
         lookup: Lookup,
-        alias: str,
         prepare: Callable[[ModelSpec], Awaitable[object]],
         *,
         remember_s: float = REMEMBER_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._lookup = lookup
-        self._alias = alias
         self._prepare = prepare
         self._remember_s = remember_s
         self._clock = clock
@@ -90,7 +88,7 @@ class Pins:
         Raises:
             NothingPublishedError: there is no index yet. NotFoundError: there is no collection of that name.
         """
-        if name is not None and name != self._alias:
+        if self._is_other(name):
             return await self._pin_of(name)
         if self._following is None:  # there is no event loop before the first request
             self._following = asyncio.create_task(self._follow())
@@ -107,12 +105,16 @@ class Pins:
             return await call(await self._pin_again(name, pin))
 
     async def _pin_again(self, name: str | None, gone: Pin) -> Pin:
-        if name is not None and name != self._alias:
+        if self._is_other(name):
             self._named.pop(name, None)
             return await self._pin_of(name, fresh=True)
         if self._current is not None and self._current != gone:  # another request has noticed it before
             return self._current
         return self._move(await self._lookup.pin(None, True))
+
+    def _is_other(self, name: str | None) -> TypeGuard[str]:
+        """Whether a request names something else than what is served anyway."""
+        return name is not None and (self._current is None or name != self._current.alias)
 
     async def _pin_of(self, name: str, *, fresh: bool = False) -> Pin:
         known = self._named.get(name)
@@ -139,7 +141,7 @@ class Pins:
             self._current = self.switch = None
             raise
         except (StoreError, OverloadedError) as error:
-            logger.warning("the alias %s cannot be looked up: %s", self._alias, error)
+            logger.warning("the published collection cannot be looked up: %s", error)
             return
         current = self._current
         if current is None or current.spec.fingerprint == found.spec.fingerprint:

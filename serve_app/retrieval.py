@@ -18,7 +18,7 @@ from search_core.errors import CollectionGoneError, ModelMismatchError, NotFound
 from search_core.filters import Filter
 from search_core.points import Batch, Hit, Payload, Point, Vectors
 from search_core.query import FEEDBACK_WEIGHT
-from search_core.store import Collection, Store
+from search_core.store import Collection, Effort, Store
 from serve_app.catalogue import Catalogue, means_of
 from serve_app.messages import CollectionInfo, Encoded, Found, FoundHit, Pin, TermVector, VectorQuery
 
@@ -43,6 +43,13 @@ class Retrieval:
     def __init__(self, store: Store, alias: str, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._store = store
         self._catalogue = Catalogue(store, alias, clock=clock)
+        self._effort = Effort()
+
+    def configure(self, alias: str, effort: Effort) -> None:
+        """Which alias is the published collection from now on, and how hard its queries look."""
+        if alias != self._catalogue.alias:
+            self._catalogue.follow(alias)
+        self._effort = effort
 
     async def pin(self, name: str | None, fresh: bool = False) -> Pin:
         """The collection of this alias or full name, the published one for None, and its model.
@@ -59,7 +66,7 @@ class Retrieval:
         except NotFoundError:  # or it went away between two looks at the store
             self._catalogue.forget()
             found = await self._catalogue.resolve(name)
-        return Pin(found.name, found.spec)
+        return Pin(found.name, found.spec, self._catalogue.alias if name is None else None)
 
     async def search(self, query: VectorQuery) -> Found:
         """The hits of one page.
@@ -204,7 +211,14 @@ class Retrieval:
 
     async def _page(self, name: str, vector: Vectors, query: VectorQuery, named: frozenset[str]) -> list[Hit]:
         """The page's hits; with pictures to leave out, the ranking is read from its top to know their ranks."""
-        ask = functools.partial(self._store.query, name, vector, where=query.where, min_score=query.min_score)
+        ask = functools.partial(
+            self._store.query,
+            name,
+            vector,
+            where=query.where,
+            min_score=query.min_score,
+            effort=self._effort,
+        )
         if not named:
             return await ask(limit=query.limit, offset=query.offset)
         end = query.offset + query.limit
