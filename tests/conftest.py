@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 FAULT_SEED = "IMAGE_SEARCH_FAULT_SEED"
-FOLDERS = ("unit", "integration", "e2e", "faults", "corpus")
+FOLDERS = ("unit", "integration", "e2e", "faults", "cluster", "corpus")
 
 
 def pytest_configure() -> None:
