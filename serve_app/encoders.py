@@ -67,6 +67,10 @@ class TextEncoder:
         async with self._models.using(spec):
             pass
 
+    async def check_health(self) -> None:
+        """Asked by Serve now and then: a replica whose model does not answer in time is replaced."""
+        await self._models.check()
+
     async def status(self) -> EncoderStatus:
         """What runs here."""
         return self._models.status()
@@ -110,6 +114,10 @@ class ImageEncoder:
         """
         async with self._models.using(spec):
             pass
+
+    async def check_health(self) -> None:
+        """Asked by Serve now and then: a replica whose model does not answer in time is replaced."""
+        await self._models.check()
 
     async def status(self) -> EncoderStatus:
         """What runs here."""

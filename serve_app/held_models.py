@@ -35,6 +35,7 @@ class ModelThread:
         self, spec: ModelSpec, settings: ModelSettings, warm_up: Callable[[Encoder], object]
     ) -> None:
         self.spec = spec
+        self._warm_up = warm_up
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="model")
         try:
             self._encoder = self._thread.submit(load_encoder, spec, settings).result()
@@ -51,6 +52,10 @@ class ModelThread:
     async def pixels(self, batch: Sequence[Pixels]) -> list[Encoded]:
         """The vectors of a batch of uint8 [height, width, 3] in the model's size."""
         return await self._run(lambda: self._encoder.encode_pixels(np.stack(batch)))
+
+    async def check(self) -> None:
+        """Returns once the model has encoded something, after what its thread has to do before; raises what it raised."""
+        await asyncio.get_running_loop().run_in_executor(self._thread, self._warm_up, self._encoder)
 
     def close(self) -> None:
         """Ends the thread; the weights go with the last reference to this."""
@@ -113,6 +118,10 @@ class HeldModels:
             held.calls -= 1
             if not held.calls:
                 held.unused.set()
+
+    async def check(self) -> None:
+        """Has the model that was used last encode something: a device that hangs or has failed does not."""
+        await next(reversed(self._held.values())).model.check()
 
     def status(self) -> EncoderStatus:
         """What is held."""

@@ -2,44 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-
-import httpx
 import pytest
 
 from tests.cluster.conftest import Rehearsal
-from tests.fixtures.api_app import picture
 from tests.fixtures.load import Ask, load
+from tests.fixtures.queries import by_id, by_picture, by_text, red
 
 CLIENTS = 12
 STAGES = ("Api", "ImageEncoder", "Retrieval", "TextEncoder")
 SLOW_S = 0.3
-
-
-def by_text(client: httpx.Client, number: int) -> httpx.Response:
-    return client.get("/search", params={"q": f"red {number}", "limit": 3})
-
-
-def by_picture(client: httpx.Client, number: int) -> httpx.Response:
-    colour = (250 - number % 5, number % 7, number // 35 % 11)
-    return client.post("/search/image", files={"image": picture(colour)}, data={"query": '{"limit":3}'})
-
-
-def by_id(ids: list[str]) -> Ask:
-    def ask(client: httpx.Client, number: int) -> httpx.Response:
-        return client.post("/search", json={"terms": [{"image_id": ids[number % len(ids)]}], "limit": 2})
-
-    return ask
-
-
-def red(ids: list[str]) -> Callable[[int, httpx.Response], str | None]:
-    """What is wrong with an answer that should have red pictures only."""
-
-    def check(number: int, answer: httpx.Response) -> str | None:
-        found = [hit["id"] for hit in answer.json()["hits"]]
-        return None if found and set(found) <= set(ids) else f"found {found}"
-
-    return check
 
 
 def grows_alone(rehearsal: Rehearsal, stage: str, ask: Ask) -> None:
