@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE # each of Ray's processes would compile what it
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-faults check test-unit test-corpus bench bench-scale model docs clean programs data
+.PHONY: help setup demo test test-faults test-cluster check test-unit test-corpus bench bench-scale model docs clean programs data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,8 +26,8 @@ setup: preflight-setup $(VENV)/.dev ## make .venv with image-search and the deve
 demo: preflight-demo $(VENV)/.runtime ## index the samples and serve them (PORT=8000)
 	@exec $(BIN)/image-search demo --port $(PORT)
 
-test: preflight-test programs $(VENV)/.dev check ## check style and types, and run the tests (further ones: test-faults, test-corpus)
-	@$(PYTEST) tests/unit tests/integration tests/e2e $(FAULTS)
+test: preflight-test programs $(VENV)/.dev check ## check style and types, and run the tests (further ones: test-faults, test-cluster, test-corpus)
+	@$(PYTEST) tests/unit tests/integration tests/e2e $(FAULTS) tests/cluster -m "not long"
 
 check: setup ## style, types and import rules
 	@$(BIN)/ruff format --check --quiet
@@ -40,6 +40,9 @@ test-unit: setup ## the tests that need no Ray, weights or network
 
 test-faults: programs setup ## kill processes in 20 index runs, at their end, and a server (make test has 3; IMAGE_SEARCH_FAULT_SEED)
 	@IMAGE_SEARCH_FAULTS=20 $(PYTEST) tests/faults
+
+test-cluster: programs setup ## a cluster under load: scaling, losses and upgrades in full (make test has a short form)
+	@$(PYTEST) tests/cluster
 
 test-corpus: data setup ## the tests on real photos (IMAGE_SEARCH_TEST_DATA, or ../shared/data)
 	@IMAGE_SEARCH_TEST_DATA="$(DATA)" $(PYTEST) -m corpus

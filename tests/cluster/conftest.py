@@ -26,6 +26,7 @@ class Rehearsal:
 
     cluster: ServeCluster
     store: SlowProxy
+    settings: StoreSettings
     ids: dict[str, list[str]]
     config: dict[str, Any]
 
@@ -70,4 +71,4 @@ def rehearsal(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Rehearsal]:
         ) as cluster:
             cluster.deploy(config)
             cluster.until_running()
-            yield Rehearsal(cluster, slow, served.ids, config)
+            yield Rehearsal(cluster, slow, store, served.ids, config)
