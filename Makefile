@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE # each of Ray's processes would compile what it
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-faults test-cluster check test-unit test-corpus bench bench-scale model docs clean programs data
+.PHONY: help setup demo test test-faults test-cluster check test-unit test-corpus bench bench-scale scaling-report model docs clean programs data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -52,6 +52,9 @@ bench: setup ## measure this machine (ARGS="...")
 
 bench-scale: setup ## index a million small pictures: pace and memory (ARGS="--rows 100000")
 	@$(BIN)/python -m benchmarks.scale --min-per-s 2000 --max-gb 4 --max-growth 1000 --max-store-gb 1 $(ARGS)
+
+scaling-report: programs setup ## draw how replicas follow the load: docs/images/scaling.png
+	@$(BIN)/python -m benchmarks.scaling $(ARGS)
 
 model: setup ## train the built-in model anew
 	@$(PYTHON) -m tools.programs model

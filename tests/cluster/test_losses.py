@@ -7,13 +7,12 @@ from collections.abc import Callable, Iterator
 import httpx
 import pytest
 
-from tests.cluster.conftest import Rehearsal
 from tests.fixtures.load import Load, load
 from tests.fixtures.processes import until
 from tests.fixtures.queries import of_all_kinds, red
+from tests.fixtures.rehearsal import STAGES, Rehearsal
 
 CLIENTS = 9
-STAGES = ("Api", "ImageEncoder", "Retrieval", "TextEncoder")
 WORKERS = (1, 2)
 
 

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import pytest
 
-from tests.cluster.conftest import Rehearsal
 from tests.fixtures.load import Ask, load
 from tests.fixtures.queries import by_id, by_picture, by_text, red
+from tests.fixtures.rehearsal import STAGES, Rehearsal
 
 CLIENTS = 12
-STAGES = ("Api", "ImageEncoder", "Retrieval", "TextEncoder")
 SLOW_S = 0.3
 
 

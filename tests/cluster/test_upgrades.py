@@ -19,10 +19,10 @@ from search_core.preprocess import Pixels, pixels_of
 from search_core.settings import ImageSettings, ModelSettings
 from search_core.store import new_collection_name
 from search_core.stores import open_store
-from tests.cluster.conftest import Rehearsal
 from tests.fixtures.load import load
 from tests.fixtures.processes import until
 from tests.fixtures.queries import of_all_kinds, red
+from tests.fixtures.rehearsal import Rehearsal
 
 CLIENTS = 6
 
