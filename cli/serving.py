@@ -24,7 +24,7 @@ def run(settings: Settings) -> None:
     """
     from serve_app.server import run_server
 
-    run_server(settings, _config)
+    run_server(settings, lambda: _config(settings))
 
 
 def run_demo(port: int | None, store: Path | None) -> None:
@@ -46,14 +46,17 @@ def run_demo(port: int | None, store: Path | None) -> None:
         raise UsageError("the sample pictures are part of the source checkout: run the demo from there")
     click.echo("Starting the servers and indexing the sample pictures ...", err=True)
     run_server(
-        settings, _config, meanwhile=lambda: _index_samples(settings), imports=["batch_index.pipeline"]
+        settings,
+        lambda: _config(settings),
+        meanwhile=lambda: _index_samples(settings),
+        imports=["batch_index.pipeline"],
     )
 
 
-def _config() -> ServeDeploySchema:
+def _config(settings: Settings) -> ServeDeploySchema:
     from cluster import load
 
-    return load("local")
+    return load(settings.serve.config)
 
 
 def _index_samples(settings: Settings) -> None:

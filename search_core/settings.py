@@ -261,6 +261,9 @@ class ServeSettings(Group):
     max_upload_mb: float = Field(20.0, gt=0, description="largest request body, in megabytes")
     fetch_timeout_s: float = Field(10.0, gt=0, description="time limit for fetching an image_url")
     allow_private_urls: bool = Field(False, description="let image_url point at non-public addresses")
+    config: str = Field(
+        "local", description="the Serve config: local, gpu (one machine with a GPU), or the path of one"
+    )
     text_cache: int = Field(4096, ge=0, description="text vectors that one API replica remembers")
     media_root: Path | None = Field(None, description="where uploads are kept; default: STORE/media")
 

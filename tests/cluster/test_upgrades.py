@@ -40,6 +40,7 @@ def deploy_code(rehearsal: Rehearsal, name: str) -> None:
     rehearsal.cluster.deploy(config)
 
 
+@pytest.mark.long
 def test_new_code_rolls_in_and_sick_code_does_not(rehearsal: Rehearsal) -> None:
     cluster, ids = rehearsal.cluster, rehearsal.ids["red"]
     old = {one.id for one in cluster.details().replicas if one.deployment == "TextEncoder"}
