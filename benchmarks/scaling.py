@@ -22,7 +22,7 @@ from tests.fixtures.load import Ask, load
 from tests.fixtures.queries import by_id, by_picture, by_text
 from tests.fixtures.rehearsal import FAKE_DELAY_MS, STAGES, Rehearsal, rehearsed
 
-CLIENTS = 12
+CLIENTS = 16
 SLOW_S = 0.3
 WINDOW_S = 2.0
 
@@ -99,8 +99,8 @@ def draw(timeline: Timeline, path: Path) -> None:
     for offset, stage in enumerate(STAGES):
         counts = np.array([now[stage] for _, now in timeline.replicas])
         above.step(times, counts + 0.03 * offset, where="post", label=stage, linewidth=2)
-    above.set(ylabel="replicas", yticks=range(4), ylim=(0, 3.5))
-    above.legend(loc="upper left", ncols=len(STAGES))
+    above.set(ylabel="replicas", yticks=range(4), ylim=(0, 4))
+    above.legend(loc="upper right", ncols=len(STAGES))
     at, took = np.array(timeline.latencies).T
     windows = np.arange(0, at.max() + WINDOW_S, WINDOW_S)
     for percent in (50, 95):
@@ -110,7 +110,7 @@ def draw(timeline: Timeline, path: Path) -> None:
     for name, begin, end in timeline.phases:
         for axes in (above, below):
             axes.axvspan(begin, end, alpha=0.12, color="grey")
-        above.text((begin + end) / 2, 3.05, name, ha="center")
+        above.text((begin + end) / 2, 3.3, name, ha="center")
     figure.suptitle(
         f"{CLIENTS} clients, fake encoders of {FAKE_DELAY_MS} ms an input, a store {SLOW_S * 1000:.0f} ms late; "
         f"{len(at):,} requests, none failed\n{machine['cores']} cores, {machine['processor']}, Ray {machine['packages']['ray']}",

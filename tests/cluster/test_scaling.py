@@ -8,7 +8,7 @@ from tests.fixtures.load import Ask, load
 from tests.fixtures.queries import by_id, by_picture, by_text, red
 from tests.fixtures.rehearsal import STAGES, Rehearsal
 
-CLIENTS = 12
+CLIENTS = 16
 SLOW_S = 0.3
 
 
