@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -112,6 +113,7 @@ class _Job:
         quarantine.release(uri for uri in plan.unlisted(quarantine.uris()) if is_new or is_gone(uri, sources))
         quarantine.save()
         if plan.is_empty and not is_new:
+            await self._target.store.annotate(name, _checked(quarantine))
             return report
         with report.phase("load"):
             await self._target.prepare_to_write()
@@ -200,10 +202,9 @@ class _Job:
             with report.phase("hnsw"):
                 await store.optimize(name)
         report.seconds = self.seconds()
-        ended = datetime.now(UTC).isoformat(timespec="seconds")
-        await store.annotate(
-            name, {"last_run": {**report.to_dict(), "ended": ended}, "count": collection.count}
-        )
+        checked = _checked(quarantine)
+        last_run = {**report.to_dict(), "ended": checked["checked"]}
+        await store.annotate(name, {"last_run": last_run, "count": collection.count, **checked})
         if is_new:
             with report.phase("publish"):
                 await self._publish(name, quarantine, report)
@@ -223,6 +224,11 @@ class _Job:
         await self._target.hand_over()
         await collections.publish(self._target.catalog, self._alias, name)
         await collections.prune(self._target.catalog, self._alias, self._settings.publish.keep)
+
+
+def _checked(quarantine: Quarantine) -> dict[str, Any]:
+    """What the end of a run notes on its collection, for those who watch it: when, and the size of the quarantine."""
+    return {"checked": datetime.now(UTC).isoformat(timespec="seconds"), "quarantined": len(quarantine)}
 
 
 def _means_are_stale(collection: Collection, count: int) -> bool:
