@@ -254,7 +254,7 @@ class PublishSettings(Group):
 
 
 class TracingSettings(Group):
-    """Traces of requests on one machine; on a cluster the Serve config has `tracing_config`."""
+    """Traces of requests, on one machine."""
 
     endpoint: str | None = Field(
         None,
@@ -277,8 +277,10 @@ class ServeSettings(Group):
     media_root: Path | None = Field(None, description="where uploads are kept; default: STORE/media")
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "WARNING",
-        description="of the log files on one machine: INFO has a line for each request; on a cluster "
-        "the Serve config has `logging_config`",
+        description="of the log files, on one machine: INFO has a line for each request",
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port where metrics are exported, on one machine; 0 takes a free one"
     )
     tracing: TracingSettings = TracingSettings()
 

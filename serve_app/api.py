@@ -23,6 +23,7 @@ from serve_app.routes_search import search_routes
 from serve_app.routes_store import store_routes
 from serve_app.service import SearchService
 from serve_app.status import Status
+from serve_app.tracing import FASTAPI
 from serve_app.visits import Visit
 
 BODY_SLACK_BYTES = 100_000
@@ -73,6 +74,7 @@ def build_api(
         redirect_slashes=False,
         responses=PROBLEM_RESPONSES,
         lifespan=lifespan,
+        telemetry=FASTAPI,
     )
     app.include_router(search_routes(service, settings))
     app.include_router(image_routes(library))

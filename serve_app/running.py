@@ -18,7 +18,6 @@ from search_core.model import ModelSpec
 from search_core.settings import Settings
 from serve_app.app import build_applications
 from serve_app.failures import start_error
-from serve_app.tracing import serve_config
 
 ANSWER_TIMEOUT_S = 30.0
 STATUS_POLL_S = 0.1
@@ -62,7 +61,6 @@ def _deploy(settings: Settings, spec: ModelSpec, config: ServeDeploySchema) -> N
         proxy_location=config.proxy_location,
         http_options={**http_options, "host": settings.serve.host, "port": settings.serve.port},
         logging_config=config.logging_config,
-        tracing_config=serve_config(settings.serve.tracing) or config.tracing_config,
     )
     serve.run_many(build_applications(settings, spec, config), wait_for_applications_running=False)
 

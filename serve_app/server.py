@@ -57,7 +57,7 @@ def run_server(
         _refuse_second(settings.store.path)
         killed_before = (settings.store.path / FILE_NAME).exists()
         require_free_port(settings.serve.host, settings.serve.port, LEFTOVER_PORT_S if killed_before else 0.0)
-        with local_ray((APPLICATIONS, *imports)):
+        with local_ray((APPLICATIONS, *imports), settings.serve.metrics_port):
             signals.install()
             with _store(settings) as store:
                 spec = asyncio.run(serving_spec(store, settings))

@@ -1,7 +1,7 @@
 """Spans of this project within those of Serve, which carries the trace from deployment to deployment.
 
-Serve's `tracing_config` names `serve_app.tracing:otlp` as its exporter, and calls it in each process where tracing is
-on. Elsewhere nothing of OpenTelemetry is imported here, and `span` costs a comparison.
+Serve traces in processes whose environment says so; it asks `otlp` there where spans go. Elsewhere nothing of
+OpenTelemetry is imported here, and `span` costs a comparison.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import importlib.util
 import os
 from contextlib import AbstractContextManager, nullcontext
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from search_core.errors import UsageError
 from search_core.settings import TracingSettings
@@ -17,38 +17,15 @@ from search_core.settings import TracingSettings
 if TYPE_CHECKING:
     from opentelemetry.sdk.trace import SpanProcessor
     from opentelemetry.trace import Tracer
-    from ray.serve.schema import TracingConfig
 
-EXPORTER = "serve_app.tracing:otlp"
-ENDPOINT_VARIABLE = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"
+FASTAPI: Final[Any] = {"tracing": False, "metrics": False, "logs": False}
+"""For FastAPI, which from 0.165 begins a trace of its own in the middle of Serve's."""
 
 _tracer: Tracer | None = None
 
 
-def otlp() -> list[SpanProcessor]:
-    """Where Serve is to send spans: by OTLP over HTTP, as OpenTelemetry's own variables say (OTEL_*)."""
-    from opentelemetry import trace
-    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
-    from opentelemetry.sdk.trace.export import BatchSpanProcessor
-
-    global _tracer  # Serve keeps its switch for this process likewise
-    _tracer = trace.get_tracer("image_search")
-    return [BatchSpanProcessor(OTLPSpanExporter())]
-
-
-def span(name: str, **attributes: Any) -> AbstractContextManager[Any]:
-    """A span within the one that runs; none where tracing is off or this request is not sampled."""
-    if _tracer is None:
-        return nullcontext()
-    from opentelemetry import trace
-
-    if not trace.get_current_span().is_recording():
-        return nullcontext()
-    return _tracer.start_as_current_span(name, attributes=attributes)
-
-
 def export_to(settings: TracingSettings) -> None:
-    """Tells the processes that this one will start where spans go, by their environment.
+    """Turns tracing on in the processes that this one will start, by their environment.
 
     Raises:
         UsageError: the exporter is not installed.
@@ -56,18 +33,34 @@ def export_to(settings: TracingSettings) -> None:
     if settings.endpoint is None:
         return
     try:
-        found = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http")
+        exporter = importlib.util.find_spec("opentelemetry.exporter.otlp.proto.http")
     except ModuleNotFoundError:
-        found = None
-    if found is None:
+        exporter = None
+    if exporter is None:
         raise UsageError("serve.tracing needs an exporter: pip install 'image-search-engine[tracing]'")
-    os.environ[ENDPOINT_VARIABLE] = settings.endpoint
+    os.environ["OTEL_EXPORTER_OTLP_TRACES_ENDPOINT"] = settings.endpoint
+    os.environ.setdefault("OTEL_SERVICE_NAME", "image-search")
+    os.environ["RAY_SERVE_TRACING_EXPORTER_IMPORT_PATH"] = f"{__name__}:{otlp.__name__}"
+    os.environ["RAY_SERVE_TRACING_SAMPLING_RATIO"] = str(settings.sampling_ratio)
 
 
-def serve_config(settings: TracingSettings) -> TracingConfig | None:
-    """What Serve is told on one machine; None leaves it to the Serve config."""
-    if settings.endpoint is None:
-        return None
-    from ray.serve.schema import TracingConfig
+def otlp() -> list[SpanProcessor]:
+    """Sends spans by OTLP over HTTP, as OpenTelemetry's own variables say (OTEL_*). Called by Serve."""
+    from opentelemetry import trace
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+    from opentelemetry.sdk.trace.export import BatchSpanProcessor
 
-    return TracingConfig(enabled=True, exporter_import_path=EXPORTER, sampling_ratio=settings.sampling_ratio)
+    global _tracer  # one for the process, as Serve's
+    _tracer = trace.get_tracer("image_search")
+    return [BatchSpanProcessor(OTLPSpanExporter())]
+
+
+def span(name: str, **attributes: str | int) -> AbstractContextManager[Any]:
+    """A span within the one that runs; none where tracing is off or the request is not sampled."""
+    if _tracer is None:
+        return nullcontext()
+    from opentelemetry import trace
+
+    if not trace.get_current_span().is_recording():
+        return nullcontext()
+    return _tracer.start_as_current_span(name, attributes=attributes)
