@@ -9,7 +9,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -113,7 +112,7 @@ class _Job:
         quarantine.release(uri for uri in plan.unlisted(quarantine.uris()) if is_new or is_gone(uri, sources))
         quarantine.save()
         if plan.is_empty and not is_new:
-            await self._target.store.annotate(name, _checked(quarantine))
+            await self._target.store.annotate(name, collections.run_ended(len(quarantine)))
             return report
         with report.phase("load"):
             await self._target.prepare_to_write()
@@ -202,9 +201,10 @@ class _Job:
             with report.phase("hnsw"):
                 await store.optimize(name)
         report.seconds = self.seconds()
-        checked = _checked(quarantine)
-        last_run = {**report.to_dict(), "ended": checked["checked"]}
-        await store.annotate(name, {"last_run": last_run, "count": collection.count, **checked})
+        ended = datetime.now(UTC).isoformat(timespec="seconds")
+        last_run = {**report.to_dict(), "ended": ended}
+        noted = collections.run_ended(len(quarantine))
+        await store.annotate(name, {"last_run": last_run, "count": collection.count, **noted})
         if is_new:
             with report.phase("publish"):
                 await self._publish(name, quarantine, report)
@@ -224,11 +224,6 @@ class _Job:
         await self._target.hand_over()
         await collections.publish(self._target.catalog, self._alias, name)
         await collections.prune(self._target.catalog, self._alias, self._settings.publish.keep)
-
-
-def _checked(quarantine: Quarantine) -> dict[str, Any]:
-    """What the end of a run notes on its collection, for those who watch it: when, and the size of the quarantine."""
-    return {"checked": datetime.now(UTC).isoformat(timespec="seconds"), "quarantined": len(quarantine)}
 
 
 def _means_are_stale(collection: Collection, count: int) -> bool:

@@ -1,7 +1,8 @@
 """What is told of each request at its end: a line of the log, and what the metrics count.
 
-A line has the fields `method`, `path`, `status`, `outcome` and `total_ms`, and for a search also `kind`, `collection`
-and `timings_ms`; Serve adds the request id. Its level is INFO, DEBUG for the probes of a load balancer.
+A line has the fields `method` (CALL for a search of the page), `path`, `status`, `outcome` and `total_ms`, and for a
+search also `kind`, `collection` and `timings_ms`; Serve adds `request_id`. Its level is INFO, DEBUG for the probes of a
+load balancer.
 """
 
 from __future__ import annotations
@@ -37,28 +38,23 @@ class AccessLog:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        status = 0
+        with visiting(scope["method"], scope["path"], self._count) as visit:
 
-        async def watched(message: Message) -> None:
-            nonlocal status
-            if message["type"] == "http.response.start":
-                status = message["status"]
-            await send(message)
+            async def watched(message: Message) -> None:
+                if message["type"] == "http.response.start":
+                    visit.status = message["status"]
+                await send(message)
 
-        began = time.perf_counter()
-        with visiting(self._count) as visit:
-            if scope["path"].endswith(SEARCHES):
-                visit.kind = UNKNOWN
-            try:
-                await self.app(scope, receive, watched)
-            finally:
-                _log(scope["method"], scope["path"], status, visit, began)
+            await self.app(scope, receive, watched)
 
 
 @contextmanager
-def visiting(count: Callable[[Visit], None]) -> Iterator[Visit]:
-    """A visit from its beginning until it is counted; an error that leaves it is its outcome."""
+def visiting(method: str, path: str, count: Callable[[Visit], None]) -> Iterator[Visit]:
+    """A visit, from its beginning until it is counted and logged; an error that leaves it is its outcome."""
+    began = time.perf_counter()
     with entered() as visit:
+        if path.endswith(SEARCHES):
+            visit.kind = UNKNOWN
         try:
             yield visit
         except BaseException as error:
@@ -66,6 +62,7 @@ def visiting(count: Callable[[Visit], None]) -> Iterator[Visit]:
             raise
         finally:
             count(visit)
+            _log(method, path, visit, (time.perf_counter() - began) * 1000)
 
 
 def _outcome(error: BaseException) -> str:
@@ -74,19 +71,17 @@ def _outcome(error: BaseException) -> str:
     return code_of(error) if isinstance(error, SearchError) else "internal"
 
 
-def _log(method: str, path: str, status: int, visit: Visit, began: float) -> None:
+def _log(method: str, path: str, visit: Visit, total_ms: float) -> None:
     level = logging.DEBUG if path.endswith(PROBES) else logging.INFO
     if not logger.isEnabledFor(level):
         return
     fields = {
         "method": method,
         "path": path,
-        "status": status,
+        "status": visit.status,
         "outcome": visit.outcome,
-        "total_ms": round((time.perf_counter() - began) * 1000, 2),
+        "total_ms": round(total_ms, 2),
     }
     if visit.kind is not None:
         fields |= {"kind": visit.kind, "collection": visit.collection, "timings_ms": visit.timings_ms}
-    logger.log(
-        level, "%s %s %d %s %.1f ms", method, path, status, visit.outcome, fields["total_ms"], extra=fields
-    )
+    logger.log(level, "%s %s %s %.1f ms", method, path, visit.status or visit.outcome, total_ms, extra=fields)

@@ -75,7 +75,7 @@ class SearchApi:
 
     async def search(self, request: dict[str, Any]) -> dict[str, Any]:
         """A search request of the HTTP contract to its response, both as plain values."""
-        with visiting(self._metrics.count):
+        with visiting("CALL", "/search", self._metrics.count):
             response = await self._service.search(parse_request(request))
         return response.model_dump(mode="json")
 

@@ -18,6 +18,7 @@ class Visit:
 
     kind: str | None = None
     outcome: str = OK
+    status: int | None = None
     collection: str | None = None
     timings_ms: dict[str, float] = field(default_factory=dict)
     cache_hits: int = 0

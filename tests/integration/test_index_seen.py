@@ -1,4 +1,6 @@
-"""What can be seen of a run while it goes on: lines of progress, Ray's dashboard, and counters for a metrics server."""
+"""What can be seen of a run while it goes on: lines of progress, Ray's dashboard, and counters for a metrics server,
+among them all that the dashboard and the alert rules ask of a run.
+"""
 
 from __future__ import annotations
 
@@ -8,6 +10,7 @@ import threading
 from urllib.request import urlopen
 
 from tests.fixtures.commands import Commands
+from tests.fixtures.monitoring import INDEX, Exported, asked
 from tests.fixtures.pictures import put, unique
 from tests.fixtures.ports import free_port
 from tests.fixtures.processes import until
@@ -40,6 +43,10 @@ def test_a_run_is_seen_while_it_works(tmp_path):
     for number in range(PICTURES):
         put(tmp_path / "pictures", f"{number:04}.png", unique(number))
     port = free_port()
+    exported = Exported(
+        f"http://127.0.0.1:{port}/metrics", {one for one in asked() if one.metric.startswith(INDEX)}
+    )
+    assert exported.wanted
     commands = Commands(
         tmp_path,
         "--store",
@@ -63,6 +70,7 @@ def test_a_run_is_seen_while_it_works(tmp_path):
             process.send_signal(signal.SIGSTOP)  # its Ray goes on: there is time to look
             until(lambda: counters(port).get("pictures_total.write", 0) > 0)
             seen = counters(port)
+            until(exported.has_all, exported.missing)
             with urlopen(dashboard, timeout=10) as answer:
                 assert answer.status == 200
             process.send_signal(signal.SIGCONT)
