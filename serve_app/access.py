@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
@@ -75,7 +76,7 @@ def _log(method: str, path: str, visit: Visit, total_ms: float) -> None:
     level = logging.DEBUG if path.endswith(PROBES) else logging.INFO
     if not logger.isEnabledFor(level):
         return
-    fields = {
+    fields: dict[str, Any] = {
         "method": method,
         "path": path,
         "status": visit.status,

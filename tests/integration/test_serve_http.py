@@ -7,6 +7,7 @@ from __future__ import annotations
 import asyncio
 import base64
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -224,6 +225,9 @@ def test_dashboard_and_alerts_ask_for_what_is_exported(
     until(ray.has_all, ray.missing)
     kinds = {labels["kind"] for labels in ray.series["ray_image_search_queries_total"]}
     assert kinds >= {"text", "combined", "id", "unknown"}
+    assert ray.last["ray_image_search_collection_quarantined"] == 2
+    assert ray.last["ray_image_search_collection_points"] == 30
+    assert 0 <= time.time() - ray.last["ray_image_search_collection_checked_timestamp_seconds"] < 600
 
     qdrant_server.clear()
     Served(qdrant_server.settings(tmp_path)).index()
