@@ -23,7 +23,7 @@ from serve_app.messages import CollectionInfo, Pin
 from serve_app.problems import TITLES
 from serve_app.watching import watch_published
 from tests.fixtures.api_app import running_api
-from tests.fixtures.monitoring import asked, panels, rules, selectors
+from tests.fixtures.monitoring import Exported, asked, panels, rules, selectors
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGE = ROOT / "docs" / "monitoring.md"
@@ -125,6 +125,24 @@ def test_every_expression_is_read_and_names_outcomes_that_exist() -> None:
     assert outcomes <= TITLES.keys()
     with pytest.raises(ValueError, match="parenthesis"):
         selectors("sum by (")
+
+
+@pytest.mark.parametrize(
+    ("exported", "found"),
+    [
+        ({"a_total": [{"stage": "encode", "kind": "text"}]}, True),
+        ({"b_total": [{"stage": "encode", "kind": "text"}]}, False),
+        ({"a_total": [{"kind": "text"}]}, False),
+        ({"a_total": [{"stage": "encode"}]}, False),
+        ({"a_total": [{"stage": "encode", "kind": "image"}]}, False),
+    ],
+    ids=["there", "renamed", "without a label", "without a matched label", "with other values"],
+)
+def test_what_is_not_exported_as_an_expression_asks_for_it_is_missed(
+    exported: dict[str, list[dict[str, str]]], found: bool
+) -> None:
+    wanted = selectors('sum by (stage, job) (rate(a_total{kind=~"text|id"}[5m]))')
+    assert (Exported("", wanted, exported).missing() == []) is found
 
 
 def test_panels_have_titles_and_places_of_their_own() -> None:
