@@ -16,7 +16,7 @@ image_search_collection_checked_timestamp_seconds          when that was, in sec
 =========================================  ==============  ======================================================
 
 Serve adds the tags deployment, replica and application. A histogram keeps counts only: Ray makes its `_sum` of the
-middles of its buckets. To count or observe costs about 2 µs. Where Ray is not connected, they count for nobody.
+middles of its buckets. To count or observe costs 5 µs, a search 30. Where Ray is not connected, they count for nobody.
 """
 
 from __future__ import annotations
