@@ -1,5 +1,5 @@
 """What can be seen of a run while it goes on: lines of progress, Ray's dashboard, and counters for a metrics server,
-among them all that the dashboard and the alert rules ask of a run.
+among them what the dashboard and the alert rules ask of a run.
 """
 
 from __future__ import annotations
@@ -9,6 +9,9 @@ import signal
 import threading
 from urllib.request import urlopen
 
+import ray
+
+from batch_index.metrics import IndexMetrics
 from tests.fixtures.commands import Commands
 from tests.fixtures.monitoring import INDEX, Exported, asked
 from tests.fixtures.pictures import put, unique
@@ -39,14 +42,29 @@ def counters(port: int) -> dict[str, float]:
     return found
 
 
+def test_dashboard_and_alerts_ask_of_a_run_what_it_exports(local_ray):
+    metrics = IndexMetrics("images__1")
+    (node,) = ray.nodes()
+    exported = Exported(
+        f"http://127.0.0.1:{node['MetricsExportPort']}/metrics",
+        {one for one in asked() if one.metric.startswith(INDEX)},
+    )
+
+    def is_all_there():
+        metrics.stage("embed", 1, 0.5)
+        metrics.outcome("added", 1)
+        metrics.in_flight(1)
+        metrics.remaining(1)
+        return exported.has_all()
+
+    assert len(exported.wanted) >= 5
+    until(is_all_there, exported.missing)
+
+
 def test_a_run_is_seen_while_it_works(tmp_path):
     for number in range(PICTURES):
         put(tmp_path / "pictures", f"{number:04}.png", unique(number))
     port = free_port()
-    exported = Exported(
-        f"http://127.0.0.1:{port}/metrics", {one for one in asked() if one.metric.startswith(INDEX)}
-    )
-    assert exported.wanted
     commands = Commands(
         tmp_path,
         "--store",
@@ -70,7 +88,6 @@ def test_a_run_is_seen_while_it_works(tmp_path):
             process.send_signal(signal.SIGSTOP)  # its Ray goes on: there is time to look
             until(lambda: counters(port).get("pictures_total.write", 0) > 0)
             seen = counters(port)
-            until(exported.has_all, exported.missing)
             with urlopen(dashboard, timeout=10) as answer:
                 assert answer.status == 200
             process.send_signal(signal.SIGCONT)
