@@ -112,6 +112,7 @@ class _Job:
         quarantine.release(uri for uri in plan.unlisted(quarantine.uris()) if is_new or is_gone(uri, sources))
         quarantine.save()
         if plan.is_empty and not is_new:
+            await self._target.store.annotate(name, collections.run_ended(len(quarantine)))
             return report
         with report.phase("load"):
             await self._target.prepare_to_write()
@@ -201,9 +202,9 @@ class _Job:
                 await store.optimize(name)
         report.seconds = self.seconds()
         ended = datetime.now(UTC).isoformat(timespec="seconds")
-        await store.annotate(
-            name, {"last_run": {**report.to_dict(), "ended": ended}, "count": collection.count}
-        )
+        last_run = {**report.to_dict(), "ended": ended}
+        noted = collections.run_ended(len(quarantine))
+        await store.annotate(name, {"last_run": last_run, "count": collection.count, **noted})
         if is_new:
             with report.phase("publish"):
                 await self._publish(name, quarantine, report)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from typing import Any
 
 from search_core.errors import NotFoundError, UsageError
 from search_core.model import ModelSpec
@@ -19,6 +20,14 @@ async def unfinished(store: Store, alias: str, spec: ModelSpec) -> Collection | 
         and collection.fingerprint == spec.fingerprint
     ]
     return found[-1] if found else None
+
+
+def run_ended(quarantined: int) -> dict[str, Any]:
+    """What a run notes on its collection when it ends, whether it changed anything or not: when that was, and how many
+    pictures are in the quarantine.
+    """
+    now = time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
+    return {"checked": now, "quarantined": quarantined}
 
 
 async def publish(store: Store, alias: str, name: str) -> None:

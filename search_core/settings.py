@@ -253,6 +253,18 @@ class PublishSettings(Group):
     keep: int = Field(2, ge=1, description="replaced collections that are kept for a rollback")
 
 
+class TracingSettings(Group):
+    """Traces of requests, on one machine."""
+
+    endpoint: str | None = Field(
+        None,
+        pattern=r"^https?://",
+        description="URL that spans are sent to, by OTLP over HTTP, as `http://127.0.0.1:4318/v1/traces`; "
+        "empty: no tracing",
+    )
+    sampling_ratio: float = Field(1.0, ge=0, le=1, description="share of the requests that are traced")
+
+
 class ServeSettings(Group):
     """The servers."""
 
@@ -266,6 +278,14 @@ class ServeSettings(Group):
     )
     text_cache: int = Field(4096, ge=0, description="text vectors that one API replica remembers")
     media_root: Path | None = Field(None, description="where uploads are kept; default: STORE/media")
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "WARNING",
+        description="of the log files, on one machine: INFO has a line for each request",
+    )
+    metrics_port: int = Field(
+        0, ge=0, le=65535, description="port where metrics are exported, on one machine; 0 takes a free one"
+    )
+    tracing: TracingSettings = TracingSettings()
 
     @property
     def url(self) -> str:

@@ -5,12 +5,15 @@ Where a route takes query parameters, unknown ones are refused like unknown fiel
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from contextlib import AbstractAsyncContextManager
 from typing import Any
 
 from fastapi import FastAPI
 
 from search_core.settings import Settings
 from serve_app import problems
+from serve_app.access import AccessLog
 from serve_app.admission import Admission, AdmissionGate
 from serve_app.body_limit import BodyLimit
 from serve_app.browsers import OwnPagesOnly
@@ -20,6 +23,8 @@ from serve_app.routes_search import search_routes
 from serve_app.routes_store import store_routes
 from serve_app.service import SearchService
 from serve_app.status import Status
+from serve_app.tracing import FASTAPI
+from serve_app.visits import Visit
 
 BODY_SLACK_BYTES = 100_000
 """What a body may have beyond the largest picture: multipart boundaries and the other fields."""
@@ -50,9 +55,15 @@ class Api(FastAPI):
 
 
 def build_api(
-    service: SearchService, library: Library, status: Status, settings: Settings, admission: Admission
+    service: SearchService,
+    library: Library,
+    status: Status,
+    settings: Settings,
+    admission: Admission,
+    count: Callable[[Visit], None],
+    lifespan: Callable[[FastAPI], AbstractAsyncContextManager[None]] | None = None,
 ) -> FastAPI:
-    """The application, to be mounted at /api."""
+    """The application, to be mounted at /api; `count` is called with each request that has ended."""
     app = Api(
         title="Image Search",
         description=DESCRIPTION,
@@ -62,6 +73,8 @@ def build_api(
         redoc_url=None,
         redirect_slashes=False,
         responses=PROBLEM_RESPONSES,
+        lifespan=lifespan,
+        telemetry=FASTAPI,
     )
     app.include_router(search_routes(service, settings))
     app.include_router(image_routes(library))
@@ -70,4 +83,5 @@ def build_api(
     app.add_middleware(OwnPagesOnly)
     app.add_middleware(AdmissionGate, admission=admission)
     problems.install(app)
+    app.add_middleware(AccessLog, count=count)
     return app

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from typing import Any
 
 from fastapi import FastAPI
@@ -10,14 +12,18 @@ from ray.serve.handle import DeploymentHandle
 
 from search_core.model import ModelSpec
 from search_core.settings import Settings
+from serve_app.access import visiting
 from serve_app.admission import Admission, ApiConfig
 from serve_app.api import build_api
 from serve_app.handles import Remote, everywhere, method
 from serve_app.library import Library
+from serve_app.logs import log_through_serve
+from serve_app.metrics import CollectionMetrics, RequestMetrics
 from serve_app.pins import Pins
 from serve_app.routes_search import parse_request
 from serve_app.service import SearchService
 from serve_app.status import Status
+from serve_app.watching import watch_published
 
 
 class SearchApi:
@@ -31,7 +37,9 @@ class SearchApi:
         images: DeploymentHandle[Any],
         retrieval: DeploymentHandle[Any],
     ) -> None:
+        log_through_serve()
         store = Remote(retrieval)
+        self._metrics = RequestMetrics()
         self._admission = Admission(ApiConfig().max_in_flight)
         encode_image = method(images, "encode")
         prepare_texts, prepare_images = everywhere(texts, "prepare"), everywhere(images, "prepare")
@@ -54,6 +62,8 @@ class SearchApi:
             ),
             settings,
             self._admission,
+            self._metrics.count,
+            _showing(store),
         )
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -65,5 +75,18 @@ class SearchApi:
 
     async def search(self, request: dict[str, Any]) -> dict[str, Any]:
         """A search request of the HTTP contract to its response, both as plain values."""
-        response = await self._service.search(parse_request(request))
+        with visiting("CALL", "/search", self._metrics.count):
+            response = await self._service.search(parse_request(request))
         return response.model_dump(mode="json")
+
+
+def _showing(store: Remote) -> Callable[[FastAPI], AbstractAsyncContextManager[None]]:
+    """Shows the published collection to the metrics while the application runs."""
+
+    @asynccontextmanager
+    async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(watch_published(store, CollectionMetrics().show))
+        yield
+        task.cancel()
+
+    return lifespan

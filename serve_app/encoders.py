@@ -8,6 +8,7 @@ the replica runs.
 from __future__ import annotations
 
 import asyncio
+import logging
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -20,9 +21,14 @@ from search_core.model import ModelSpec
 from search_core.preprocess import Pixels, pixels_of
 from search_core.settings import ImageSettings, ModelSettings
 from serve_app.held_models import HeldModels, Item, ModelThread, encode_by_model
+from serve_app.logs import log_through_serve
 from serve_app.messages import Encoded, EncoderStatus
+from serve_app.metrics import BatchMetrics
+from serve_app.tracing import span
 
 DECODERS = 2
+
+logger = logging.getLogger(__name__)
 
 
 class Batching(BaseModel):
@@ -43,6 +49,8 @@ class TextEncoder:
     """Encodes texts. `first` is the model that is loaded before the replica takes calls."""
 
     def __init__(self, first: ModelSpec, settings: ModelSettings) -> None:
+        log_through_serve()
+        self._metrics = BatchMetrics("text")
         self._models = HeldModels(first, lambda spec: ModelThread(spec, settings, _encode_a_text))
 
     def reconfigure(self, user_config: dict[str, Any]) -> None:
@@ -56,7 +64,9 @@ class TextEncoder:
             ModelError: it cannot be loaded. ModelMismatchError: the model of that name is another one now.
         """
         async with self._models.using(spec) as model:
-            return _vector(await self._batch(Item(model, text)))
+            encoded = _vector(await self._batch(Item(model, text)))
+        logger.debug("encoded a text of %d characters", len(text))
+        return encoded
 
     async def prepare(self, spec: ModelSpec) -> None:
         """Loads a model unless it is held.
@@ -77,13 +87,17 @@ class TextEncoder:
 
     @serve.batch
     async def _batch(self, items: list[Item[str]]) -> list[Encoded | Exception]:
-        return await encode_by_model(items, ModelThread.texts)
+        self._metrics.batch(len(items))
+        with span("batch", size=len(items)):
+            return await encode_by_model(items, ModelThread.texts)
 
 
 class ImageEncoder:
     """Encodes compressed pictures. One that cannot be decoded fails alone, before it joins a batch."""
 
     def __init__(self, first: ModelSpec, settings: ModelSettings, limits: ImageSettings) -> None:
+        log_through_serve()
+        self._metrics = BatchMetrics("image")
         self._limits = limits
         self._decoders = ThreadPoolExecutor(DECODERS, thread_name_prefix="decode")
         self._models = HeldModels(first, lambda spec: ModelThread(spec, settings, _encode_a_picture))
@@ -104,7 +118,9 @@ class ImageEncoder:
             pixels = await loop.run_in_executor(
                 self._decoders, pixels_of, data, model.spec.preprocess, self._limits
             )
-            return _vector(await self._batch(Item(model, pixels)))
+            encoded = _vector(await self._batch(Item(model, pixels)))
+        logger.debug("encoded a picture of %d bytes", len(data))
+        return encoded
 
     async def prepare(self, spec: ModelSpec) -> None:
         """Loads a model unless it is held.
@@ -125,7 +141,9 @@ class ImageEncoder:
 
     @serve.batch
     async def _batch(self, items: list[Item[Pixels]]) -> list[Encoded | Exception]:
-        return await encode_by_model(items, ModelThread.pixels)
+        self._metrics.batch(len(items))
+        with span("batch", size=len(items)):
+            return await encode_by_model(items, ModelThread.pixels)
 
 
 def _encode_a_text(encoder: Encoder) -> None:

@@ -103,3 +103,7 @@ class CollectionInfo:
     aliases: list[str] = field(default_factory=list)
     created: str | None = None
     published: str | None = None
+    checked: str | None = None
+    """When the last index run of it ended, whether it changed anything or not."""
+    quarantined: int | None = None
+    """How many pictures were in its quarantine then."""

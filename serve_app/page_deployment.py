@@ -10,6 +10,7 @@ from ray import serve
 from search_core.heavy_imports import collector_paused
 from search_core.settings import Settings
 from serve_app.handles import method
+from serve_app.logs import log_through_serve
 
 
 class Page:
@@ -21,6 +22,7 @@ class Page:
     def __init__(
         self, settings: Settings, examples: Sequence[str], search_deployment: str, search_app: str
     ) -> None:
+        log_through_serve()
         with collector_paused():
             from serve_app.ui import build_page, mount_page  # Gradio: seconds to import, and needed only here
 

@@ -11,6 +11,7 @@ import contextlib
 import logging
 import time
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from dataclasses import dataclass
 from typing import Protocol, TypeGuard, TypeVar
 
@@ -90,8 +91,8 @@ class Pins:
         """
         if self._is_other(name):
             return await self._pin_of(name)
-        if self._following is None:  # there is no event loop before the first request
-            self._following = asyncio.create_task(self._follow())
+        if self._following is None:  # there is no event loop before the first request, whose id ends with it
+            self._following = asyncio.create_task(self._follow(), context=Context())
         if self._current is not None and self._clock() >= self._look_at:
             await self._look()
         return self._current or self._move(await self._lookup.pin(None))

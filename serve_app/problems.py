@@ -30,11 +30,14 @@ from search_core.errors import (
     StoreUnavailableError,
     UsageError,
 )
+from serve_app.visits import visit
 
 MEDIA_TYPE = "application/problem+json"
 TYPE_PREFIX = "urn:image-search:problem:"
 RETRY_AFTER_S = 2
 MAX_ERRORS = 20
+REQUEST_ID_HEADER = "x-request-id"
+"""Serve sets it where a client did not."""
 
 logger = logging.getLogger(__name__)
 
@@ -94,6 +97,7 @@ class Problem(BaseModel):
     status: int
     detail: str
     instance: str | None = None
+    request_id: str | None = Field(None, description="what the server's log calls this request")
     errors: list[InvalidField] = Field(default_factory=list)
 
 
@@ -150,6 +154,7 @@ def problem(
     headers: Mapping[str, str] | None = None,
 ) -> JSONResponse:
     """The response for one problem; `kind` None is plain HTTP."""
+    visit().outcome = kind or str(status)
     phrase = http.HTTPStatus(status).phrase
     body = Problem(
         type=f"{TYPE_PREFIX}{kind}" if kind else "about:blank",
@@ -157,6 +162,7 @@ def problem(
         status=status,
         detail=detail,
         instance=request.url.path,
+        request_id=request.headers.get(REQUEST_ID_HEADER),
         errors=list(errors),
     )
     retry = {"Retry-After": str(RETRY_AFTER_S)} if status == http.HTTPStatus.SERVICE_UNAVAILABLE else {}
@@ -168,11 +174,20 @@ def problem(
     )
 
 
+def code_of(error: SearchError) -> str:
+    """The last part of the `type` of its problem."""
+    return _status_of(error)[1]
+
+
+def _status_of(error: SearchError) -> tuple[int, str]:
+    if isinstance(error, ImageError) and error.reason in {"too_many_bytes", "too_many_pixels"}:
+        return 413, "too-large"
+    return next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
+
+
 async def _search_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, SearchError)
-    status, kind = next(STATUS[cls] for cls in type(error).__mro__ if cls in STATUS)
-    if isinstance(error, ImageError) and error.reason in {"too_many_bytes", "too_many_pixels"}:
-        status, kind = 413, "too-large"
+    status, kind = _status_of(error)
     if kind in HIDDEN:
         logger.error("%s at %s: %s", type(error).__name__, request.url.path, error)
     fields = error.fields if isinstance(error, InvalidRequestError) else ()

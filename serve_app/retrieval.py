@@ -6,6 +6,7 @@ Callers name the collection in full: which one it is, they have pinned before.
 from __future__ import annotations
 
 import functools
+import logging
 import time
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
@@ -21,8 +22,10 @@ from search_core.query import FEEDBACK_WEIGHT
 from search_core.store import Collection, Effort, Store
 from serve_app.catalogue import Catalogue, means_of
 from serve_app.messages import CollectionInfo, Encoded, Found, FoundHit, Pin, TermVector, VectorQuery
+from serve_app.tracing import span
 
 T = TypeVar("T")
+logger = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
@@ -81,7 +84,9 @@ class Retrieval:
             terms = await self._terms(collection, query)
             vectors, means = [term.vector for term in terms], means_of(collection)
             named = _named_ids(query)
-            hits = await self._page(collection.name, compose(vectors, means), query, named)
+            with span("store", collection=collection.name, limit=query.limit):
+                hits = await self._page(collection.name, compose(vectors, means), query, named)
+            logger.debug("found %d pictures in %s", len(hits), collection.name)
             notes = await self._explain(collection.name, terms, means, hits) if query.explain else {}
             found = [FoundHit(hit.id, hit.score, hit.payload, notes.get(hit.id)) for hit in hits]
             return Found(found, collection.name, collection.spec.name, collection.count)
@@ -262,4 +267,6 @@ def _info(collection: Collection, aliases: dict[str, str]) -> CollectionInfo:
         aliases=sorted(alias for alias, name in aliases.items() if name == collection.name),
         created=collection.metadata.get("created"),
         published=collection.metadata.get("published"),
+        checked=collection.metadata.get("checked"),
+        quarantined=collection.metadata.get("quarantined"),
     )

@@ -10,6 +10,7 @@ from search_core.owner import find_owner
 from search_core.settings import Settings
 from search_core.store import Effort
 from search_core.stores import open_store
+from serve_app.logs import log_through_serve
 from serve_app.retrieval import Retrieval
 
 
@@ -29,6 +30,7 @@ class RetrievalReplica(Retrieval):
     """Retrieval from a Qdrant server, or from the actor of this Ray that holds the embedded store."""
 
     def __init__(self, settings: Settings) -> None:
+        log_through_serve()
         self._published = settings.store.collection
         store = open_store(settings.store) if settings.store.qdrant_url else find_owner()
         super().__init__(store, self._published)

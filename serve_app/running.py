@@ -11,7 +11,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 from ray import serve
-from ray.serve.schema import ApplicationStatus, ServeDeploySchema
+from ray.serve.schema import ApplicationStatus, LoggingConfig, ServeDeploySchema
 
 from search_core.errors import StoreError
 from search_core.model import ModelSpec
@@ -53,6 +53,10 @@ def running_applications(
 def _deploy(settings: Settings, spec: ModelSpec, config: ServeDeploySchema) -> None:
     """Starts Serve and tells it what to run; its replicas are not there yet when this returns."""
     http_options = config.http_options.model_dump(exclude_unset=True)
+    logging_config = (config.logging_config or LoggingConfig()).model_copy(
+        update={"log_level": settings.serve.log_level}
+    )
+    config = config.model_copy(update={"logging_config": logging_config})
     serve.start(
         proxy_location=config.proxy_location,
         http_options={**http_options, "host": settings.serve.host, "port": settings.serve.port},

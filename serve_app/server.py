@@ -22,6 +22,7 @@ from search_core.stores import open_store
 from serve_app.local_port import require_free_port
 from serve_app.local_ray import local_ray
 from serve_app.stopping import stop_on_signals
+from serve_app.tracing import export_to
 
 if TYPE_CHECKING:
     from ray.serve.schema import ServeDeploySchema
@@ -44,18 +45,19 @@ def run_server(
     it holds the store; a line on stdout says that both are done.
 
     Raises:
-        UsageError: the port is taken, or a server of this store runs already.
+        UsageError: the port is taken, a server of this store runs already, or the exporter of traces is missing.
         ModelMismatchError: the published collection was made by another model than its name stands for now.
         ModelError: that model is not to be had.
         StoreError: the store is held by another process, or does not answer.
         StartError: a replica could not be made, for instance as the model cannot be loaded.
     """
     settings = _absolute(settings)
+    export_to(settings.serve.tracing)
     with stop_on_signals() as signals:
         _refuse_second(settings.store.path)
         killed_before = (settings.store.path / FILE_NAME).exists()
         require_free_port(settings.serve.host, settings.serve.port, LEFTOVER_PORT_S if killed_before else 0.0)
-        with local_ray((APPLICATIONS, *imports)):
+        with local_ray((APPLICATIONS, *imports), settings.serve.metrics_port):
             signals.install()
             with _store(settings) as store:
                 spec = asyncio.run(serving_spec(store, settings))

@@ -17,6 +17,8 @@ from search_core.settings import Settings
 from serve_app.messages import Encoded, Found, FoundHit, Pin, TermVector, VectorQuery
 from serve_app.pins import Pinning
 from serve_app.text_cache import TextCache
+from serve_app.tracing import span
+from serve_app.visits import kind_of, visit
 
 PICTURES_AT_ONCE = 8
 """Pictures of queries that one replica fetches or holds for encoding at a time: a bound on its memory."""
@@ -62,29 +64,32 @@ class SearchService:
         Raises:
             SearchError: of whichever kind says what is wrong.
         """
-        return await self._pins.answer(request.collection, lambda pin: self._search(request, pin))
+        kind = visit().kind = kind_of(request)
+        with span("search", kind=kind):
+            return await self._pins.answer(request.collection, lambda pin: self._search(request, pin))
 
     async def _search(self, request: SearchRequest, pin: Pin) -> SearchResponse:
         start = time.perf_counter()
         where = parse_filter(request.filter)
+        visit().collection = pin.collection
         terms = await _all([self._term(term, pin.spec) for term in request.terms])
         encoded = time.perf_counter()
-        found = await self._retrieval.search(
-            VectorQuery(
-                collection=pin.collection,
-                terms=tuple(term for term, _ in terms),
-                fingerprint=_one_model({fingerprint for _, fingerprint in terms if fingerprint}),
-                like=tuple(dict.fromkeys(request.like)),
-                dislike=tuple(dict.fromkeys(request.dislike)),
-                where=where,
-                limit=request.limit,
-                offset=request.offset,
-                min_score=request.min_score,
-                explain=request.explain,
-            )
+        query = VectorQuery(
+            collection=pin.collection,
+            terms=tuple(term for term, _ in terms),
+            fingerprint=_one_model({fingerprint for _, fingerprint in terms if fingerprint}),
+            like=tuple(dict.fromkeys(request.like)),
+            dislike=tuple(dict.fromkeys(request.dislike)),
+            where=where,
+            limit=request.limit,
+            offset=request.offset,
+            min_score=request.min_score,
+            explain=request.explain,
         )
+        with span("retrieve", collection=pin.collection):
+            found = await self._retrieval.search(query)
         done = time.perf_counter()
-        return SearchResponse(
+        response = SearchResponse(
             hits=[_hit(hit) for hit in found.hits],
             total_indexed=found.total,
             model=found.model,
@@ -95,6 +100,8 @@ class SearchService:
                 "total": _ms(time.perf_counter() - start),
             },
         )
+        visit().timings_ms = response.timings_ms
+        return response
 
     async def embed(
         self, texts: Sequence[str], images: Sequence[bytes]
@@ -111,6 +118,10 @@ class SearchService:
         """The term, encoded, and the fingerprint of the model that did it (None for an id)."""
         if term.image_id is not None:
             return TermVector("image_id", "image", term.weight, image_id=term.image_id), None
+        with span("encode", modality="text" if term.text is not None else "image"):
+            return await self._encoded(term, spec)
+
+    async def _encoded(self, term: Term, spec: ModelSpec) -> tuple[TermVector, str]:
         if term.text is not None:
             encoded = await self._encode_text(term.text.strip(), spec)
             return TermVector("text", "text", term.weight, encoded.vector), encoded.fingerprint

@@ -7,6 +7,7 @@ from collections.abc import Awaitable, Callable
 
 from search_core.model import ModelSpec
 from serve_app.messages import Encoded
+from serve_app.visits import visit
 
 
 class TextCache:
@@ -22,8 +23,10 @@ class TextCache:
         key = spec.fingerprint, text
         known = self._known.get(key)
         if known is not None:
+            visit().cache_hits += 1
             self._known.move_to_end(key)
             return known
+        visit().cache_misses += 1
         encoded = await self._encode(text, spec)
         if self._size:
             self._known[key] = encoded

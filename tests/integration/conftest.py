@@ -30,6 +30,7 @@ def local_ray() -> Iterator[str]:
     patch = pytest.MonkeyPatch()
     patch.setenv("RAY_AUTH_MODE", "disabled")
     patch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    patch.setenv("RAY_metrics_report_interval_ms", "1000")
     import ray
 
     from search_core.own_ray import own_ray

@@ -186,6 +186,7 @@ def test_the_collection_is_published_and_says_what_the_run_did(world, first):
     last_run = collection.metadata["last_run"]
     assert (last_run["added"], last_run["quarantined"]) == (first["added"], first["quarantined"])
     assert last_run["seconds"] > 0
+    assert collection.metadata["quarantined"] == len(BROKEN)
     means = collection.metadata["means"]
     vectors = np.stack([point.vector for point in world.points().values()])
     np.testing.assert_allclose(means["image"], vectors.mean(axis=0), atol=1e-5)
@@ -194,7 +195,10 @@ def test_the_collection_is_published_and_says_what_the_run_did(world, first):
 
 def test_a_second_run_has_nothing_to_do_and_does_without_ray(world, first):
     before = world.points()
+    world.ask(lambda store: store.annotate(first["collection"], {"checked": "never", "quarantined": 0}))
     report = world.run.light("index", world.pictures)
+    noted = world.ask(lambda store: store.describe(first["collection"])).metadata
+    assert (noted["checked"] != "never", noted["quarantined"]) == (True, len(BROKEN))
     assert (report["embedded"], report["added"], report["updated"], report["moved"], report["deleted"]) == (
         0,
     ) * 5

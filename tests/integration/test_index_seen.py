@@ -1,4 +1,6 @@
-"""What can be seen of a run while it goes on: lines of progress, Ray's dashboard, and counters for a metrics server."""
+"""What can be seen of a run while it goes on: lines of progress, Ray's dashboard, and counters for a metrics server,
+among them what the dashboard and the alert rules ask of a run.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +9,11 @@ import signal
 import threading
 from urllib.request import urlopen
 
+import ray
+
+from batch_index.metrics import IndexMetrics
 from tests.fixtures.commands import Commands
+from tests.fixtures.monitoring import INDEX, Exported, asked
 from tests.fixtures.pictures import put, unique
 from tests.fixtures.ports import free_port
 from tests.fixtures.processes import until
@@ -34,6 +40,25 @@ def counters(port: int) -> dict[str, float]:
         key = f"{name}.{tag}" if tag else name
         found[key] = found.get(key, 0.0) + float(value)
     return found
+
+
+def test_dashboard_and_alerts_ask_of_a_run_what_it_exports(local_ray):
+    metrics = IndexMetrics("images__1")
+    (node,) = ray.nodes()
+    exported = Exported(
+        f"http://127.0.0.1:{node['MetricsExportPort']}/metrics",
+        {one for one in asked() if one.metric.startswith(INDEX)},
+    )
+
+    def is_all_there():
+        metrics.stage("embed", 1, 0.5)
+        metrics.outcome("added", 1)
+        metrics.in_flight(1)
+        metrics.remaining(1)
+        return exported.has_all()
+
+    assert len(exported.wanted) >= 5
+    until(is_all_there, exported.missing)
 
 
 def test_a_run_is_seen_while_it_works(tmp_path):

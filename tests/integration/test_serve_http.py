@@ -1,10 +1,13 @@
-"""The whole server over HTTP: one embedded store of colours, every route, many clients at once."""
+"""The whole server over HTTP: one embedded store of colours, every route, many clients at once, and what it tells of
+itself: metrics, log lines and traces.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import base64
 import json
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,17 +15,41 @@ from typing import Any
 
 import httpx
 import pytest
+from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 from search_core.settings import StoreSettings
 from tests.fixtures.api_app import PROBLEM, picture
+from tests.fixtures.monitoring import INDEX, Exported, asked
+from tests.fixtures.otlp_receiver import OtlpReceiver, otlp_receiver
+from tests.fixtures.ports import free_port
+from tests.fixtures.processes import until
+from tests.fixtures.qdrant_server import QdrantServer
 from tests.fixtures.served import Served
 
+METRICS_PORT = "IMAGE_SEARCH_SERVE__METRICS_PORT"
+DEPLOYMENTS = {"Api", "TextEncoder", "ImageEncoder", "Retrieval"}
+OUR_LINES = {"access.py", "encoders.py", "retrieval.py"}
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "orange", "white")
 
 
 @pytest.fixture(scope="module")
-def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Served]:
-    server = Served(StoreSettings(path=tmp_path_factory.mktemp("store")))
+def collector() -> Iterator[OtlpReceiver]:
+    with otlp_receiver() as receiver:
+        yield receiver
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory: pytest.TempPathFactory, collector: OtlpReceiver) -> Iterator[Served]:
+    server = Served(
+        StoreSettings(path=tmp_path_factory.mktemp("store")),
+        settings={
+            METRICS_PORT: str(free_port()),
+            "RAY_metrics_report_interval_ms": "1000",
+            "IMAGE_SEARCH_SERVE__LOG_LEVEL": "DEBUG",
+            "IMAGE_SEARCH_SERVE__TRACING__ENDPOINT": collector.url,
+            "OTEL_BSP_SCHEDULE_DELAY": "200",
+        },
+    )
     server.index()
     with server.running():
         yield server
@@ -119,6 +146,94 @@ def test_refusals_are_problems(
 def test_a_request_id_is_passed_on(client: httpx.Client) -> None:
     assert client.get("/health", headers={"x-request-id": "one-two"}).headers["x-request-id"] == "one-two"
     assert client.get("/health").headers["x-request-id"]
+
+
+def search_with_everything(client: httpx.Client, word: str, request_id: str) -> None:
+    """A search that goes through every deployment of the application."""
+    terms = [{"text": word}, {"image_base64": base64.b64encode(picture("red")).decode()}]
+    answer = client.post("/search", json={"terms": terms}, headers={"x-request-id": request_id})
+    assert (answer.status_code, answer.headers["x-request-id"]) == (200, request_id)
+
+
+def test_every_deployment_logs_the_request_id(server: Served, client: httpx.Client) -> None:
+    search_with_everything(client, "logged", "logged-request")
+
+    def lines() -> dict[str, dict[str, Any]]:
+        """The line of ours that each deployment has written for this request."""
+        return {
+            name: line
+            for name, lines in server.logs().items()
+            for line in lines
+            if line.get("request_id") == "logged-request" and line["filename"] in OUR_LINES
+        }
+
+    line = until(lambda: (found := lines()).keys() == DEPLOYMENTS and found, server.logs)["Api"]
+    assert (line["levelname"], line["method"], line["path"]) == ("INFO", "POST", "/api/search")
+    assert (line["status"], line["outcome"], line["kind"]) == (200, "ok", "combined")
+    assert line["collection"] == server.collection
+    assert line["timings_ms"].keys() == {"encode", "retrieve", "total"}
+
+    broken = client.post("/search", json={"terms": [{"image_base64": "AAAA"}]}).json()
+    assert until(
+        lambda: [
+            line
+            for line in server.logs()["Api"]
+            if line.get("request_id") == broken["request_id"] and line.get("outcome") == "image"
+        ]
+    )
+
+
+def test_one_trace_goes_through_every_deployment(client: httpx.Client, collector: OtlpReceiver) -> None:
+    search_with_everything(client, "traced", "traced-request")
+    wanted = {"proxy_http_request Api POST /search", "search", "encode", "batch", "retrieve", "store"}
+
+    def spans() -> list[Span]:
+        """Those of this request, once all are there."""
+        found = collector.trace("proxy_http_request", "request_id", "traced-request")
+        names = {span.name for span in found}
+        called = {name.split()[1] for name in names if name.startswith("replica_handle_request")}
+        return found if wanted <= names and called == DEPLOYMENTS else []
+
+    trace = until(spans, lambda: {span.name for span in collector.spans})
+    by_id = {span.span_id: span for span in trace}
+
+    def above(name: str) -> set[str]:
+        """The spans that a span is within."""
+        span = next(span for span in trace if span.name == name)
+        names = set()
+        while span.parent_span_id:
+            span = by_id[span.parent_span_id]
+            names.add(span.name)
+        return names
+
+    assert above("store") >= {"replica_handle_request Retrieval search", "retrieve", "search"}
+    assert above("batch") >= {"encode", "search", "replica_handle_request Api __call__"}
+
+
+def test_dashboard_and_alerts_ask_for_what_is_exported(
+    server: Served, client: httpx.Client, qdrant_server: QdrantServer, tmp_path: Path
+) -> None:
+    search_with_everything(client, "counted", "counted-request")
+    for _ in range(2):  # the cache knows the second
+        assert client.get("/search", params={"q": "found twice"}).status_code == 200
+    client.post("/search", json={"terms": [{"image_id": server.ids["red"][0]}]})
+    client.get("/search", params={"q": ""})
+
+    wanted = asked()
+    of_ray = {one for one in wanted if one.metric.startswith("ray_") and not one.metric.startswith(INDEX)}
+    ray = Exported(f"http://127.0.0.1:{server.settings[METRICS_PORT]}/metrics", of_ray)
+    until(ray.has_all, ray.missing)
+    kinds = {labels["kind"] for labels in ray.series["ray_image_search_queries_total"]}
+    assert kinds >= {"text", "combined", "id", "unknown"}
+    assert ray.last["ray_image_search_collection_quarantined"] == 2
+    assert ray.last["ray_image_search_collection_points"] == 30
+    assert 0 <= time.time() - ray.last["ray_image_search_collection_checked_timestamp_seconds"] < 600
+
+    qdrant_server.clear()
+    Served(qdrant_server.settings(tmp_path)).index()
+    of_qdrant = {one for one in wanted if not one.metric.startswith("ray_")}
+    qdrant = Exported(f"{qdrant_server.url}/metrics", of_qdrant)
+    until(qdrant.has_all, qdrant.missing)
 
 
 async def test_many_clients_at_once_each_get_their_own_answer(server: Served) -> None:

@@ -19,6 +19,7 @@ from tools.settings_table import TARGET, settings_table
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+MONITORING = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
 COMMAND = r"image-search ([a-z]+ [^\n`#>]*|[a-z]+)"
 CODE = ("search_core", "batch_index", "serve_app", "cli")
 
@@ -27,7 +28,7 @@ def test_settings_page_is_what_the_settings_are() -> None:
     assert TARGET.read_text(encoding="utf-8") == settings_table(), "run `make docs`"
 
 
-@pytest.mark.parametrize("line", sorted(set(re.findall(COMMAND, README + OPERATIONS))))
+@pytest.mark.parametrize("line", sorted(set(re.findall(COMMAND, README + OPERATIONS + MONITORING))))
 def test_commands_on_the_pages_are_accepted(line: str) -> None:
     words = line.split()
     command = cli.commands[words[0]]
@@ -49,25 +50,27 @@ def test_links_and_pictures_of_the_readme_are_in_the_tree() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_links_of_the_operations_page_are_in_the_tree() -> None:
-    headings = re.findall(r"^## (.+)$", OPERATIONS, re.MULTILINE)
-    places = {heading.lower().replace(" ", "-") for heading in headings}
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", OPERATIONS):
+@pytest.mark.parametrize("page", ["operations.md", "monitoring.md"])
+def test_links_of_a_page_are_in_the_tree(page: str) -> None:
+    docs = ROOT / "docs"
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", (docs / page).read_text(encoding="utf-8")):
         file, _, place = target.partition("#")
-        assert not file or (ROOT / "docs" / file).exists(), target
-        assert file or place in places, target
+        path = docs / (file or page)
+        assert path.exists(), target
+        headings = re.findall(r"^## (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE) if place else []
+        assert not place or place in {heading.lower().replace(" ", "-") for heading in headings}, target
 
 
-def test_settings_on_the_operations_page_exist() -> None:
+def test_settings_on_the_pages_exist() -> None:
     groups = "|".join(Settings.model_fields)
-    named = re.findall(rf"`((?:{groups})(?:\.[a-z_0-9]+)+)", OPERATIONS)
+    named = re.findall(rf"`((?:{groups})(?:\.[a-z_0-9]+)+)", OPERATIONS + MONITORING)
     assert len(named) > 10
     for name in named:
         value: object = Settings()
         for part in name.split("."):
             assert hasattr(value, part), name
             value = getattr(value, part)
-    for block in re.findall(r"```yaml\n(.*?)```", OPERATIONS, re.DOTALL):
+    for block in re.findall(r"```yaml\n(.*?)```", OPERATIONS + MONITORING, re.DOTALL):
         Settings.model_validate(yaml.safe_load(block))
     for variable in re.findall(r"IMAGE_SEARCH_[A-Z_]+", OPERATIONS):
         assert variable == DEBUG_VARIABLE or f"`{variable}`" in settings_table(), variable
