@@ -19,6 +19,7 @@ from tools.settings_table import TARGET, settings_table
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+CLUSTER = (ROOT / "docs" / "cluster.md").read_text(encoding="utf-8")
 COMMAND = r"image-search ([a-z]+ [^\n`#>]*|[a-z]+)"
 CODE = ("search_core", "batch_index", "serve_app", "cli")
 
@@ -27,7 +28,7 @@ def test_settings_page_is_what_the_settings_are() -> None:
     assert TARGET.read_text(encoding="utf-8") == settings_table(), "run `make docs`"
 
 
-@pytest.mark.parametrize("line", sorted(set(re.findall(COMMAND, README + OPERATIONS))))
+@pytest.mark.parametrize("line", sorted(set(re.findall(COMMAND, README + OPERATIONS + CLUSTER))))
 def test_commands_on_the_pages_are_accepted(line: str) -> None:
     words = line.split()
     command = cli.commands[words[0]]
@@ -49,13 +50,21 @@ def test_links_and_pictures_of_the_readme_are_in_the_tree() -> None:
         assert (ROOT / target).exists(), target
 
 
-def test_links_of_the_operations_page_are_in_the_tree() -> None:
-    headings = re.findall(r"^## (.+)$", OPERATIONS, re.MULTILINE)
-    places = {heading.lower().replace(" ", "-") for heading in headings}
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", OPERATIONS):
+@pytest.mark.parametrize("page", [OPERATIONS, CLUSTER], ids=["operations", "cluster"])
+def test_links_of_a_page_are_in_the_tree(page: str) -> None:
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", page):
         file, _, place = target.partition("#")
         assert not file or (ROOT / "docs" / file).exists(), target
-        assert file or place in places, target
+        of = (ROOT / "docs" / file).read_text(encoding="utf-8") if file else page
+        headings = re.findall(r"^## (.+)$", of, re.MULTILINE)
+        assert not place or place in {heading.lower().replace(" ", "-") for heading in headings}, target
+
+
+def test_files_and_variables_on_the_cluster_page_exist() -> None:
+    for name in re.findall(r"cluster/[a-z./-]+[a-z]", CLUSTER):
+        assert (ROOT / name).exists() or name == "cluster/.env", name
+    for variable in re.findall(r"IMAGE_SEARCH_[A-Z_]+[A-Z]", CLUSTER):
+        assert f"`{variable}`" in settings_table(), variable
 
 
 def test_settings_on_the_operations_page_exist() -> None:
