@@ -112,7 +112,9 @@ def install(package: str) -> Callable[[Path], None]:
 
 
 PROGRAMS = {
-    "unit": tuple(Program(one.name, one.download_mb, one.find, one.obstacle, one.fetch) for one in PACKED[1:]),
+    "unit": tuple(
+        Program(one.name, one.download_mb, one.find, one.obstacle, one.fetch) for one in PACKED[1:]
+    ),
     "test": (
         *(Program(one.name, one.download_mb, one.find, one.obstacle, one.fetch) for one in PACKED),
         Program("moto's S3 server", 31, find_moto, moto_obstacle, fetch_moto),
