@@ -102,7 +102,9 @@ def test_the_image_has_all_packages_of_the_project() -> None:
 def test_the_compose_file_is_one() -> None:
     schema = COMPOSE_SCHEMA.find(ROOT)
     assert schema is not None, "run `python -m tools.programs unit`"
-    jsonschema.Draft201909Validator(json.loads(schema.read_text(encoding="utf-8"))).validate(COMPOSE)
+    known = json.loads(schema.read_text(encoding="utf-8"))
+    known["definitions"]["secret"]["properties"]["environment"] = {"type": "string"}  # newer than the package
+    jsonschema.Draft201909Validator(known).validate(COMPOSE)
 
 
 def test_images_of_the_compose_file_are_those_of_kubernetes() -> None:
@@ -159,6 +161,19 @@ def test_a_service_has_known_settings_and_no_secret(name: str, monkeypatch: pyte
             assert f"`{variable}`" in settings_table()
             monkeypatch.setenv(variable, value)
     load_settings()
+
+
+def test_secrets_in_files_come_from_those_in_variables() -> None:
+    needed = set(re.findall(r"\$\{(\w+):\?", json.dumps(COMPOSE)))
+    assert {one["environment"] for one in COMPOSE["secrets"].values()} <= needed
+    assert {name for one in SERVICES.values() for name in one.get("secrets", [])} == set(COMPOSE["secrets"])
+
+
+def test_what_the_image_owns_can_be_a_volume() -> None:
+    (owned,) = re.findall(r"--group ray (.+?)$", DOCKERFILE, re.MULTILINE)
+    own = [one for one in SERVICES.values() if one["image"].startswith("image-search:")]
+    volumes = {target for one in own for source, target in mounts(one) if source in COMPOSE["volumes"]}
+    assert volumes == set(owned.split())
 
 
 def test_secrets_of_the_compose_file_are_made_as_its_head_says() -> None:
