@@ -36,6 +36,7 @@ check: setup ## style, types and import rules
 	@$(BIN)/lint-imports --no-logo
 
 test-unit: setup ## the tests that need no Ray, weights or network
+	@$(PYTHON) -m tools.programs unit
 	@$(PYTEST) tests/unit
 
 test-faults: programs setup ## kill processes in 20 index runs, at their end, and a server (make test has 3; IMAGE_SEARCH_FAULT_SEED)

@@ -140,11 +140,11 @@ def check(root: Path, target: str, port: Optional[str]) -> Tuple[List[str], List
         problems += [venv_problem(), disk_problem(root / ".venv", sizes.disk + SPARE_GB)]
         downloads.append(f"Python packages {sizes.download} GB ({sizes.disk} GB in .venv)")
     if target == "test":
-        from tools import programs
+        from tools import packed, programs
 
         try:
             missing = programs.missing("test", root)
-        except programs.ProgramError as error:
+        except packed.ProgramError as error:
             return [*filter(None, problems), str(error)], []
         problems += [program.obstacle() for program in missing]
         downloads += [f"{program.name} {program.download_mb} MB" for program in missing]

