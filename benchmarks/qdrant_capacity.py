@@ -91,7 +91,9 @@ class Meter:
     def disk(self) -> int:
         """Bytes that the collection occupies, but for the write-ahead log, whose size is set and not by points."""
         found = 0
-        for folder, _, names in os.walk(self._folder):  # passes over folders that the server removes meanwhile
+        for folder, _, names in os.walk(
+            self._folder
+        ):  # passes over folders that the server removes meanwhile
             for name in names if WAL not in Path(folder).parts else ():
                 with suppress(FileNotFoundError):
                     found += (Path(folder) / name).stat().st_blocks * BLOCK_BYTES
@@ -171,8 +173,7 @@ async def measure(folder: Path, points: int, dim: int, settings: QdrantSettings)
         await store.close()
         server.stop()
         server.start()
-        while not server.is_ready():
-            await asyncio.sleep(0.05)
+        server.wait()
         meter = Meter(server, folder)
         store = QdrantStore(server.settings(folder, qdrant=settings))
         query = await search(store, dim, meter)

@@ -17,17 +17,18 @@ import psutil
 import ray
 
 from batch_index.coordinator_client import RemoteCoordinator
-from batch_index.plan_file import SHARDS_IN_FLIGHT, PlanFile, Task
+from batch_index.plan_file import SHARD_ROWS, SHARDS_IN_FLIGHT, PlanFile, Task
 from batch_index.runtime import ray_runtime
 from benchmarks.scale import make_corpus
-from benchmarks.stage_times import BATCHES, COLLECTION, Cost
+from benchmarks.stage_times import BATCHES, COLLECTION, line
 from cli.indexing import run as index
+from cluster.measured import Cost
 from search_core.settings import IndexSettings, ModelSettings, Settings
 from tests.fixtures.qdrant_server import QdrantServer
 
 CALLS = 300
 ROUND_TRIPS = 300
-CORPORA = (8_192, 24_576)
+CORPORA = (4_096, 12_288)
 """Pictures."""
 LIGHT_BATCHES = (16, 64)
 ROWS = 512
@@ -69,10 +70,10 @@ def coordinator_costs(folder: Path) -> dict[str, Any]:
             trips.append(time.perf_counter() - began)
         coordinator.stop()
     return {
-        "shard": Cost(sum(handing_out)),
-        "claim": Cost.through(BATCHES, claims),
+        "shard": Cost(0.0, sum(handing_out) / SHARD_ROWS),
+        "claim": line(BATCHES, claims),
         "count": Cost(counting),
-        "acknowledge": Cost.through(BATCHES, acknowledgements),
+        "acknowledge": line(BATCHES, acknowledgements),
         "round_trip_s": statistics.median(trips),
     }
 
@@ -85,20 +86,28 @@ def _bytes_of(size: int, number: int) -> tuple[list[str], list[str]]:
 
 
 def driver_costs(folder: Path, server: QdrantServer) -> dict[str, Any]:
-    """Fields of `StageTimes`: a run with smaller batches shows what a batch costs, a larger corpus what a shard does
-    (planning and counting its pictures among it).
+    """Fields of `StageTimes`: a run with smaller batches shows what a batch costs, a larger corpus what a shard does,
+    and dry runs what planning is of that.
     """
     few, many = CORPORA
     small, large = LIGHT_BATCHES
+    planned = [_driver_s(folder, server, count, large, dry_run=True) for count in CORPORA]
     less, more, finer = (
         _driver_s(folder, server, *run) for run in ((few, large), (many, large), (many, small))
     )
-    per_batch = (finer - more) / (many / small - many / large)
-    per_shard = ((more - less) - per_batch * (many - few) / large) * ROWS / (many - few)
-    return {"driver_batch": Cost(max(0.0, per_batch)), "driver_shard": Cost(0.0, max(0.0, per_shard) / ROWS)}
+    plan = line(CORPORA, planned)
+    per_batch = max(0.0, (finer - more) / (many / small - many / large))
+    per_picture = (more - less) / (many - few) - plan.per_picture_s - per_batch / large
+    return {
+        "plan": plan,
+        "driver_batch": Cost(per_batch),
+        "driver_shard": Cost(max(0.0, per_picture) * ROWS),
+    }
 
 
-def _driver_s(folder: Path, server: QdrantServer, count: int, batch_size: int) -> float:
+def _driver_s(
+    folder: Path, server: QdrantServer, count: int, batch_size: int, *, dry_run: bool = False
+) -> float:
     """Processor seconds of this process while it drives a run."""
     corpus = folder / f"pictures-{count}"
     if not corpus.is_dir():
@@ -110,9 +119,10 @@ def _driver_s(folder: Path, server: QdrantServer, count: int, batch_size: int) -
         index=IndexSettings(batch_size=batch_size, max_in_flight=ROWS * SHARDS_IN_FLIGHT, progress_s=0),
     )
     began = time.process_time()
-    report = index(settings, [str(corpus)])
+    report = index(settings, [str(corpus)], dry_run=dry_run)
+    spent = time.process_time() - began
     assert report.added == count, report
-    return time.process_time() - began
+    return spent
 
 
 def measure_run(folder: Path, server: QdrantServer) -> dict[str, Any]:

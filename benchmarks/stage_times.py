@@ -28,6 +28,7 @@ from batch_index.coordinator_client import RemoteCoordinator
 from batch_index.embed import EmbedAndWrite
 from batch_index.plan_file import Task
 from batch_index.prepare import Prepare
+from cluster.measured import Cost
 from search_core.model import ModelSpec, resolve_model
 from search_core.qdrant import QdrantStore
 from search_core.settings import ImageSettings, ModelSettings, SourceSettings
@@ -43,22 +44,10 @@ BATCHES = (64, 256)
 COLLECTION = "measured"
 
 
-@dataclass(frozen=True)
-class Cost:
-    """Seconds of a batch (or a call) whatever its size, and of each picture in it."""
-
-    fixed_s: float
-    per_picture_s: float = 0.0
-
-    def of(self, pictures: int) -> float:
-        """Seconds of so many."""
-        return self.fixed_s + pictures * self.per_picture_s
-
-    @classmethod
-    def through(cls, sizes: Sequence[int], seconds: Sequence[float]) -> Cost:
-        """The one that takes these seconds for batches of these two sizes."""
-        slope = max(0.0, (seconds[1] - seconds[0]) / (sizes[1] - sizes[0]))
-        return cls(max(0.0, seconds[0] - slope * sizes[0]), slope)
+def line(sizes: Sequence[int], seconds: Sequence[float]) -> Cost:
+    """The cost of which batches of these two sizes take these seconds."""
+    slope = max(0.0, (seconds[1] - seconds[0]) / (sizes[1] - sizes[0]))
+    return Cost(max(0.0, seconds[0] - slope * sizes[0]), slope)
 
 
 @dataclass(frozen=True)
@@ -86,6 +75,8 @@ class StageTimes:
     driver_batch: Cost
     """Processor seconds of the driver for a batch: Ray Data's scheduling, and acknowledging."""
     driver_shard: Cost
+    plan: Cost
+    """Processor seconds of the driver before the pipeline starts: listing pictures of Parquet files and planning them."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values."""
@@ -208,10 +199,10 @@ def measure_stages(folder: Path, server: QdrantServer) -> dict[str, Any]:
         writing.append([statistics.mean(column) for column in columns])
     host, client, served = zip(*writing, strict=True)
     return {
-        "prepare": Cost.through(BATCHES, preparing),
+        "prepare": line(BATCHES, preparing),
         "spread": spread,
-        "pack": Cost.through(BATCHES, packing),
-        "host": Cost.through(BATCHES, host),
-        "write_client": Cost.through(BATCHES, client),
-        "write_server": Cost.through(BATCHES, served),
+        "pack": line(BATCHES, packing),
+        "host": line(BATCHES, host),
+        "write_client": line(BATCHES, client),
+        "write_server": line(BATCHES, served),
     }
