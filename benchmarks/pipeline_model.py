@@ -43,8 +43,8 @@ class Run:
 
 @dataclass(frozen=True)
 class Outcome:
-    """Shares of the time, 0 to 1: GPUs, coordinator, driver, Qdrant's cores and preparers at work, and preparers
-    waiting for room.
+    """Shares of the time, 0 to 1: GPUs, coordinator, driver, Qdrant's cores, encoders' threads (waiting for their GPU or
+    the coordinator among it) and preparers at work, and preparers waiting for room.
     """
 
     gpus: int
@@ -53,6 +53,7 @@ class Outcome:
     coordinator: float
     driver: float
     qdrant: float
+    encoders: float
     preparers: float
     no_room: float
 
@@ -65,9 +66,11 @@ class Outcome:
             return "GPUs"
         if share >= FULL:
             return name
+        if self.encoders >= FULL:
+            return "encoders"
         if self.no_room > 1 - FULL:
             return "max_in_flight"
-        return "preparers" if self.preparers >= FULL else "encoders"
+        return "preparers"
 
 
 class Station:
@@ -82,10 +85,18 @@ class Station:
 
     def work(self, seconds: float) -> Steps:
         """Waits for one of them, and has it work."""
+        yield from self.hold(self._for(seconds))
+
+    def hold(self, steps: Steps) -> Steps:
+        """The same for as long as steps take."""
         with self._resource.request() as turn:
             yield turn
-            yield self._env.timeout(seconds)
-            self._busy_s += seconds
+            began = self._env.now
+            yield from steps
+            self._busy_s += self._env.now - began
+
+    def _for(self, seconds: float) -> Steps:
+        yield self._env.timeout(seconds)
 
     def reset(self) -> None:
         """Forgets what was before."""
@@ -110,6 +121,7 @@ class Simulation:
         self._qdrant = Station(env, run.qdrant_cores)
         self._preparing = Station(env, run.preparers)
         self._gpus = [Station(env) for _ in range(run.gpus)]
+        self._encoders = [Encoder(env, gpu) for gpu in self._gpus for _ in range(run.encoders_per_gpu)]
         self._written = 0
         self._waited_s = 0.0
         self._from = 0.0
@@ -119,14 +131,14 @@ class Simulation:
         run, env = self._run, self._env
         for _ in range(run.preparers):
             env.process(self._prepare())
-        encoders = [Encoder(env, gpu) for gpu in self._gpus for _ in range(run.encoders_per_gpu)]
         for _ in range(max(CALLS_AT_ONCE, run.max_tasks_in_flight)):
-            for encoder in encoders:
+            for encoder in self._encoders:
                 self._places.put(encoder)
         env.process(self._dispatch())
         self._until_written(WARM_UP * run.preparers * run.shard_rows)
         stations = [self._coordinator, self._driver, self._qdrant, self._preparing, *self._gpus]
-        for station in stations:
+        models = [encoder.model for encoder in self._encoders]
+        for station in (*stations, *models):
             station.reset()
         self._from, self._written, self._waited_s = env.now, 0, 0.0
         self._until_written(WINDOW * run.preparers * run.shard_rows)
@@ -138,6 +150,7 @@ class Simulation:
             coordinator=self._coordinator.share(),
             driver=self._driver.share(),
             qdrant=self._qdrant.share(),
+            encoders=sum(model.share() for model in models) / len(models),
             preparers=self._preparing.share(),
             no_room=self._waited_s / (run.preparers * window),
         )
@@ -182,11 +195,7 @@ class Simulation:
         times = self._times
         with encoder.calls.request() as call:
             yield call
-            with encoder.model.request() as turn:  # its thread waits for the coordinator's answer, too
-                yield turn
-                yield self._env.timeout(times.host.of(pictures))
-                yield from encoder.gpu.work(pictures / self._run.images_per_s)
-                yield from self._ask(times.count.of(pictures))
+            yield from encoder.model.hold(self._model(encoder, pictures))
             with encoder.loop.request() as turn:
                 yield turn
                 yield self._env.timeout(times.write_client.of(pictures))
@@ -198,6 +207,12 @@ class Simulation:
         yield self._room.put(pictures)
         self._written += pictures
 
+    def _model(self, encoder: Encoder, pictures: int) -> Steps:
+        """The model's thread, which waits for the coordinator's answer, too."""
+        yield self._env.timeout(self._times.host.of(pictures))
+        yield from encoder.gpu.work(pictures / self._run.images_per_s)
+        yield from self._ask(self._times.count.of(pictures))
+
 
 class Encoder:
     """An embedding actor: the calls that it takes at once, the thread of its model, its event loop."""
@@ -205,7 +220,7 @@ class Encoder:
     def __init__(self, env: simpy.Environment, gpu: Station) -> None:
         self.gpu = gpu
         self.calls = simpy.Resource(env, CALLS_AT_ONCE)
-        self.model = simpy.Resource(env)
+        self.model = Station(env)
         self.loop = simpy.Resource(env)
 
 
