@@ -23,6 +23,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -74,6 +75,19 @@ def batches(points: int, dim: int) -> Iterator[Batch]:
         yield Batch(ids, embeddings(count, dim, first + 1), payloads)
 
 
+@dataclass(frozen=True)
+class Memory:
+    """Resident bytes of a process: its own, and pages of mapped files, which hold vectors and graph too."""
+
+    anonymous: int
+    mapped: int
+
+    @property
+    def all(self) -> int:
+        """Both."""
+        return self.anonymous + self.mapped
+
+
 class Meter:
     """Resident memory, processor seconds and disk of a running server."""
 
@@ -81,9 +95,11 @@ class Meter:
         self._process = psutil.Process(server.pid)
         self._folder = folder / "storage" / "collections" / COLLECTION
 
-    def memory(self) -> int:
-        """Resident bytes, pages of mapped files among them."""
-        return int(self._process.memory_info().rss)
+    def memory(self) -> Memory:
+        """Resident bytes."""
+        pairs = Path(f"/proc/{self._process.pid}/status").read_text(encoding="utf-8").split("\n")
+        found = dict(line.split(":", 1) for line in pairs if ":" in line)
+        return Memory(*(1024 * int(found[name].split()[0]) for name in ("RssAnon", "RssFile")))
 
     def processor_s(self) -> float:
         """Processor seconds so far."""
@@ -108,7 +124,7 @@ class Meter:
 
         def watch() -> None:
             while not stop.wait(SAMPLE_S):
-                peaks["memory"] = max(peaks["memory"], self.memory())
+                peaks["memory"] = max(peaks["memory"], self.memory().all)
                 peaks["disk"] = max(peaks["disk"], self.disk())
 
         thread = threading.Thread(target=watch, daemon=True)
@@ -180,7 +196,7 @@ async def measure(folder: Path, points: int, dim: int, settings: QdrantSettings)
         store = QdrantStore(server.settings(folder, qdrant=settings))
         query = await search(store, dim, meter)
         info = server.ask(f"/collections/{COLLECTION}")
-        steady, disk = meter.memory() - empty, meter.disk()
+        steady, disk = meter.memory(), meter.disk()
         await store.close()
     return {
         "points": points,
@@ -188,9 +204,10 @@ async def measure(folder: Path, points: int, dim: int, settings: QdrantSettings)
         "quantization": settings.quantization,
         "segments": info["segments_count"],
         "indexed": info["indexed_vectors_count"],
-        "memory_bytes_per_point": round(steady / points),
+        "memory_bytes_per_point": round((steady.all - empty.all) / points),
+        "anonymous_bytes_per_point": round((steady.anonymous - empty.anonymous) / points),
         "disk_bytes_per_point": round(disk / points),
-        "peak_memory_bytes_per_point": round((peaks["memory"] - empty) / points),
+        "peak_memory_bytes_per_point": round((peaks["memory"] - empty.all) / points),
         "peak_disk_bytes_per_point": round(peaks["disk"] / points),
         "load_points_per_s": round(points / loaded_s),
         "load_processor_us_per_point": round(1e6 * (loaded - began) / points, 1),

@@ -116,7 +116,7 @@ def ingest(
         gpus = max(1, math.ceil(images / (hours * 3600 * paced)))
     pace = gpus * paced
     whole = advise(images, gpus, images_per_s, on_cpu=on_cpu)
-    limit = PROCESS_LOAD / max(run_cost(whole.batch_size, whole.shard_rows))
+    limit = PROCESS_LOAD / max(run_cost(BATCH_SIZES[-1], whole.shard_rows))
     runs = math.ceil(pace / limit)
     return Ingest(
         gpus=gpus,
