@@ -6,7 +6,6 @@ the real coordinator as an actor, and of the driver of real runs over small pict
 
 from __future__ import annotations
 
-import os
 import statistics
 import time
 from collections.abc import Callable
@@ -127,6 +126,4 @@ def _driver_s(
 
 def measure_run(folder: Path, server: QdrantServer) -> dict[str, Any]:
     """The fields of `StageTimes` that need Ray."""
-    os.environ.setdefault("RAY_AUTH_MODE", "token")
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     return {**coordinator_costs(folder), **driver_costs(folder, server)}

@@ -7,6 +7,7 @@ from textwrap import wrap
 
 from cluster.capacity import Plan
 from cluster.gpus import CPU
+from cluster.remarks import gigabytes
 
 WIDTH = 100
 NAMES = 26
@@ -63,11 +64,11 @@ def _index_rows(plan: Plan) -> Iterator[tuple[str, str]]:
 
 def _qdrant_rows(plan: Plan) -> Iterator[tuple[str, str]]:
     search = plan.retrieval
-    yield "nodes", f"{search.nodes:,} = {search.shards:,} shards x {search.replicas:,} replicas"
-    yield "memory", f"{_bytes(search.memory_gb)}, {_bytes(search.memory_gb_per_node)} a node"
+    yield "nodes", f"{search.nodes:,} = {_some(search.shards, 'shard')} x {_some(search.replicas, 'replica')}"
+    yield "memory", f"{gigabytes(search.memory_gb)}, {gigabytes(search.memory_gb_per_node)} a node"
     yield (
         "disk",
-        f"{_bytes(search.disk_gb)}; a node up to {_bytes(search.peak_disk_gb_per_node)} while it builds",
+        f"{gigabytes(search.disk_gb)}; a node up to {gigabytes(search.peak_disk_gb_per_node)} while it builds",
     )
     yield (
         "a vector",
@@ -91,6 +92,10 @@ def _list(title: str, remarks: Iterable[str]) -> list[str]:
     return lines
 
 
+def _some(number: int, name: str) -> str:
+    return f"{number:,} {name}{'' if number == 1 else 's'}"
+
+
 def _count(images: float) -> str:
     for size, name in ((1e9, "billion"), (1e6, "million"), (1e3, "thousand")):
         if images >= size:
@@ -104,9 +109,3 @@ def _time(hours: float) -> str:
     if hours < 1:
         return f"{hours * 60:,.0f} min"
     return f"{hours:,.1f} h" if hours < 4 * DAY_H else f"{hours / DAY_H:,.0f} days"
-
-
-def _bytes(gigabytes: float) -> str:
-    if gigabytes < 1:
-        return f"{gigabytes * 1000:,.0f} MB"
-    return f"{gigabytes:,.0f} GB" if gigabytes < 10_000 else f"{gigabytes / 1000:,.0f} TB"

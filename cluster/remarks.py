@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from cluster import measured
-from cluster.gpus import Pace
+from cluster.gpus import CPU, Pace
 from cluster.ingest import CALLS_A_BATCH, ENCODERS_PER_GPU, GPU_BUSY, PROCESS_LOAD, SPARE, Ingest
 from cluster.request import Request
 from cluster.retrieval import CORE_USE, MEMORY_USE, RULE_OF_THUMB, Retrieval
@@ -19,8 +19,16 @@ LISTED_PER_S = 10_000
 LONG_HOURS = 24
 """Longer preparations get a warning."""
 MANY_SEGMENTS = 10_000
+TERABYTES_FROM = 10_000
 ONE_COLLECTION = 10e9
 """Pictures beyond which one collection and one plan are no design any more."""
+
+
+def gigabytes(size: float) -> str:
+    """A size in words."""
+    if size < 1:
+        return f"{size * 1000:,.0f} MB"
+    return f"{size:,.0f} GB" if size < TERABYTES_FROM else f"{size / 1000:,.0f} TB"
 
 
 def assumptions(request: Request, pace: Pace, search: Retrieval) -> list[str]:
@@ -30,8 +38,8 @@ def assumptions(request: Request, pace: Pace, search: Retrieval) -> list[str]:
     return [
         f"{request.gpu}: {pace.images_per_s:,.0f} images/s; {pace.source}",
         (
-            f"GPUs are busy {GPU_BUSY:.0%} of the time, with {ENCODERS_PER_GPU} encoders each: simulated, on measured "
-            "times of the stages beside the GPU (docs/capacity.md)"
+            f"they are busy {GPU_BUSY:.0%} of the time{'' if request.gpu == CPU else f', with {ENCODERS_PER_GPU} encoders each'}: "
+            "simulated for GPUs, on measured times of the stages beside them (docs/capacity.md)"
         ),
         (
             f"a core reads, decodes and hands over {1 / (prepare.per_picture_s + measured.stage('pack').per_picture_s):,.0f} "
@@ -43,7 +51,7 @@ def assumptions(request: Request, pace: Pace, search: Retrieval) -> list[str]:
         ),
         (
             f"beside {request.dim} numbers a vector takes {cost.memory_bytes:,.0f} bytes of memory and {cost.disk_bytes:,.0f} "
-            f"of disk (HNSW m=16, payload of an index run with its indexes): measured, {measured.machine('qdrant')}"
+            f"of disk (HNSW m=16, payload of an index run with its indexes, all files in memory): measured, {measured.machine('qdrant')}"
         ),
         (
             f"a query takes {1000 * cost.query_s:.2f} core-ms in a segment of {cost.segment_vectors:,.0f} vectors (ef 256, 24 "
@@ -53,7 +61,7 @@ def assumptions(request: Request, pace: Pace, search: Retrieval) -> list[str]:
         (
             f"nodes have {request.node_memory_gb:g} GB, {MEMORY_USE:.0%} of them planned for, and {request.node_cores} cores, "
             f"{CORE_USE:.0%} of them for searches; Qdrant's own rule (vectors x dim x 4 x {RULE_OF_THUMB}) would be "
-            f"{search.rule_of_thumb_gb:,.0f} GB in all"
+            f"{gigabytes(search.rule_of_thumb_gb)} in all"
         ),
     ]
 
@@ -84,8 +92,8 @@ def warnings(request: Request, index: Ingest, search: Retrieval) -> list[str]:
         found.append("vectors on disk without quantization: each query reads hundreds of them from disk")
     if request.quantization != "none":
         found.append(
-            "the cost of a query is that of full vectors, and recall with quantized ones is not known: measure both on "
-            "your pictures (`publish.min_ann_recall`)"
+            "quantized vectors were not measured: their memory is arithmetic, a query's cost is that of full ones, and "
+            "recall is not known; measure it on your pictures (`publish.min_ann_recall`)"
         )
     if search.vectors_per_node > VECTORS_PER_NODE:
         found.append(

@@ -46,7 +46,8 @@ def stage(name: str) -> Cost:
 class PerVector:
     """What one vector costs a Qdrant server. Bytes beside the vector itself and its quantized copy; processor seconds.
 
-    The bytes are what more points need more: what a server and a collection take whatever they hold is left out.
+    The bytes are what more points need more: what a server and a collection take whatever they hold is left out. Memory
+    is the server's own and all files of the collection, once: it maps them twice, and the kernel counts both.
     """
 
     memory_bytes: float
@@ -65,10 +66,10 @@ def per_vector() -> PerVector:
     """Of vectors that are not quantized, from the smallest and the largest collection that were measured."""
     rows = [row for row in load("qdrant")["collections"] if row["quantization"] == "none"]
     small, large = min(rows, key=_points), max(rows, key=_points)
-    vector = 4 * large["dim"]
+    vector, disk = 4 * large["dim"], _slope(small, large, "disk_bytes_per_point")
     return PerVector(
-        memory_bytes=max(0.0, _slope(small, large, "memory_bytes_per_point") - vector),
-        disk_bytes=max(0.0, _slope(small, large, "disk_bytes_per_point") - vector),
+        memory_bytes=_slope(small, large, "anonymous_bytes_per_point") + disk - vector,
+        disk_bytes=disk - vector,
         peak_disk_ratio=large["peak_disk_bytes_per_point"] / large["disk_bytes_per_point"],
         load_s=large["load_processor_us_per_point"] / 1e6,
         hnsw_s=large["hnsw_processor_us_per_point"] / 1e6,

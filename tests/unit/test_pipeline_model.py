@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 
 from benchmarks.pipeline_model import FULL, Run, simulate
-from benchmarks.pipeline_simulation import default, recommended
+from benchmarks.pipeline_runs import default, recommended
 from benchmarks.stage_times import StageTimes
 from cluster.measured import Cost, load
 
