@@ -6,12 +6,14 @@ import os
 import sys
 from collections.abc import Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 from batch_index import pipeline
 from batch_index.plan_file import SHARD_ROWS
 from benchmarks.pipeline_model import FULL, Run, simulate
+from benchmarks.run_costs import patiently
 from benchmarks.slow_model import PACE_VARIABLE, SlowEmbed
 from benchmarks.stage_times import StageTimes, write_pictures
 from cli.indexing import run as index
@@ -93,7 +95,9 @@ def validated(times: StageTimes, folder: Path, server: QdrantServer) -> list[dic
     results = []
     for pace in VALIDATED:
         os.environ[PACE_VARIABLE] = str(pace)
-        less, more = (_load_s(folder, server, count, pace) for count in VALIDATION_CORPORA)
+        less, more = (
+            patiently(partial(_load_s, folder, server, count, pace)) for count in VALIDATION_CORPORA
+        )
         real = (many - few) / (more - less)
         run = Run(2, pace, 1, 2, 64, SHARD_ROWS, IndexSettings().max_in_flight, 2, qdrant_cores=1)
         outcome = simulate(run, times)

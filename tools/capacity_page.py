@@ -1,4 +1,4 @@
-"""`python -m tools.capacity_page`: the outputs in docs/capacity.md, and its table of simulated runs, made anew."""
+"""`python -m tools.capacity_page`: the outputs in docs/capacity.md, and its tables of simulated runs, made anew."""
 
 from __future__ import annotations
 
@@ -15,13 +15,14 @@ from cluster import measured
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "capacity.md"
 PROMPT = "$ image-search plan "
 BLOCK = re.compile(r"```console\n(\$ image-search plan [^\n]*)\n.*?```", re.DOTALL)
-TABLE = re.compile(r"<!-- simulated -->\n.*?<!-- end -->", re.DOTALL)
+TABLE = re.compile(r"<!-- (simulated|validated) -->\n.*?<!-- end -->", re.DOTALL)
 
 
 def capacity_page(text: str) -> str:
     """The page with what the commands on it print, and with the recorded simulation."""
     text = BLOCK.sub(lambda found: f"```console\n{found[1]}\n{_output(found[1])}```", text)
-    return TABLE.sub(lambda _: f"<!-- simulated -->\n{simulated()}\n<!-- end -->", text)
+    tables = {"simulated": simulated(), "validated": validated()}
+    return TABLE.sub(lambda found: f"<!-- {found[1]} -->\n{tables[found[1]]}\n<!-- end -->", text)
 
 
 def simulated() -> str:
@@ -30,10 +31,30 @@ def simulated() -> str:
     kinds = list(dict.fromkeys((run["images_per_s"], run["settings"]) for run in runs))
     cells = {(run["gpus"], run["images_per_s"], run["settings"]): _cell(run["result"]) for run in runs}
     head = ["GPUs", *(f"{pace:g}/s, {settings}" for pace, settings in kinds)]
-    lines = [head, ["---"] * len(head)]
-    for gpus in sorted({run["gpus"] for run in runs}):
-        lines.append([str(gpus), *(cells.get((gpus, *kind), "") for kind in kinds)])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    numbers = sorted({run["gpus"] for run in runs})
+    return _table(head, [[str(gpus), *(cells.get((gpus, *kind), "") for kind in kinds)] for gpus in numbers])
+
+
+def validated() -> str:
+    """What the model said of runs on this machine, and what they did."""
+    head = ["GPUs that sleep", "images/s", "simulated", "deviation", "in the way"]
+    return _table(
+        head,
+        [
+            [
+                f"{run['gpus']} of {run['images_per_s_per_gpu']:g}/s",
+                f"{run['real_images_per_s']:g}",
+                f"{run['simulated_images_per_s']:g}",
+                f"{100 * run['deviation']:+.0f} %",
+                run["bottleneck"],
+            ]
+            for run in measured.load("pipeline")["validation"]
+        ],
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> str:
+    return "\n".join(f"| {' | '.join(row)} |" for row in [head, ["---"] * len(head), *rows])
 
 
 def _cell(result: dict[str, Any]) -> str:
