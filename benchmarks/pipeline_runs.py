@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from collections.abc import Sequence
@@ -53,7 +54,7 @@ def default(gpus: int, images_per_s: float) -> Run:
         gpus=gpus,
         images_per_s=images_per_s,
         encoders_per_gpu=1,
-        preparers=max(1, round(gpus * cores_per_gpu(images_per_s))),
+        preparers=math.ceil(gpus * cores_per_gpu(images_per_s)),
         batch_size=settings.batch_size,
         shard_rows=SHARD_ROWS,
         max_in_flight=settings.max_in_flight,
