@@ -17,8 +17,8 @@ ENCODERS_PER_GPU = 2
 """While one puts pixels together and asks the coordinator, the other computes."""
 SPARE = 1.15
 """More cores than decoding needs on average."""
-PROCESS_LOAD = 0.8
-"""How busy the driver and the coordinator may be."""
+PROCESS_LOAD = 0.75
+"""How busy the driver and the coordinator may be: from there on others wait for them."""
 CALLS_A_BATCH = 3
 """Of the coordinator, to count."""
 BATCH_SIZES = (64, 128, 256, 512, 1024)

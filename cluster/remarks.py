@@ -16,6 +16,7 @@ VECTORS_PER_NODE = 100e6
 """Up to which Qdrant advises one node rather than more (github.com/qdrant/skills, horizontal scaling)."""
 LISTED_PER_S = 10_000
 """Objects that one listing of a bucket names a second: assumed, 1000 an answer and 0.1 s for each."""
+DAY_HOURS = 24
 LONG_HOURS = 24
 """Longer preparations get a warning."""
 MANY_SEGMENTS = 10_000
@@ -88,6 +89,8 @@ def warnings(request: Request, index: Ingest, search: Retrieval) -> list[str]:
             f"{listing:,.0f} h more where each is an object of a bucket (assumed: {LISTED_PER_S:,} a second); pack them "
             "into tars or Parquet files"
         )
+    if request.daily_changes_percent and index.plan_hours > DAY_HOURS:
+        found.append("listing the corpus for each day's changes takes longer than a day")
     if request.vectors_on_disk and request.quantization == "none":
         found.append("vectors on disk without quantization: each query reads hundreds of them from disk")
     if request.quantization != "none":

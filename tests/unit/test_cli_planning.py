@@ -166,6 +166,8 @@ def test_a_query_costs_as_many_segments_as_there_are() -> None:
     [
         ({"images": 1e11}, "no such federation"),
         ({"images": 1e11}, "lists and plans all pictures"),
+        ({"daily_changes_percent": 0.5}, "longer than a day"),
+        ({"gpus": 1000, "hours": None}, "points/s, fewer than the GPUs give"),
         ({"vectors_on_disk": True}, "without quantization"),
         ({"quantization": "binary"}, "recall with quantized"),
         (
