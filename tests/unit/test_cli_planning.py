@@ -167,9 +167,9 @@ def test_a_query_costs_as_many_segments_as_there_are() -> None:
         ({"images": 1e11}, "no such federation"),
         ({"images": 1e11}, "lists and plans all pictures"),
         ({"daily_changes_percent": 0.5}, "longer than a day"),
-        ({"gpus": 1000, "hours": None}, "points/s, fewer than the GPUs give"),
+        ({"gpus": 5000, "hours": None}, "points/s, fewer than the GPUs give"),
         ({"vectors_on_disk": True}, "without quantization"),
-        ({"quantization": "binary"}, "recall with quantized"),
+        ({"quantization": "binary"}, "quantized vectors were not measured"),
         (
             {"quantization": "int8", "vectors_on_disk": True, "node_memory_gb": 1024.0},
             "million vectors a node",
