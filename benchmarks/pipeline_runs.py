@@ -5,10 +5,12 @@ from __future__ import annotations
 import math
 import os
 import sys
+import time
 from collections.abc import Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
+from threading import Event, Thread
 from typing import Any
 
 from batch_index import pipeline
@@ -27,8 +29,9 @@ PACES = (200, 500, 1500, 3500)
 """Pictures a second of a GPU: ViT-L/14 on an A10, the same on an A100, ViT-B/32 on an RTX 3080 and on an A10."""
 CORPUS = 1e8
 QDRANT_CORES_PER_GPU = 2
-VALIDATED = (60.0, 250.0)
-VALIDATION_CORPORA = (1024, 3072)
+VALIDATED = (25.0, 50.0, 100.0)
+VALIDATION_CORPUS = 3072
+COUNT_EACH_S = 0.2
 
 
 def recommended(gpus: int, images_per_s: float) -> Run:
@@ -89,17 +92,12 @@ def simulated(times: StageTimes, gpus: Sequence[int], paces: Sequence[float]) ->
 
 def validated(times: StageTimes, folder: Path, server: QdrantServer) -> list[dict[str, Any]]:
     """Pictures a second of the real pipeline and of the model: two encoders that sleep, two preparers, batches of 64."""
-    few, many = VALIDATION_CORPORA
-    for count in VALIDATION_CORPORA:
-        write_pictures(folder / f"corpus-{count}", count)
+    write_pictures(folder / "corpus", VALIDATION_CORPUS)
     pipeline.EmbedPacked = SlowEmbed  # type: ignore[misc]
     results = []
     for pace in VALIDATED:
         os.environ[PACE_VARIABLE] = str(pace)
-        less, more = (
-            patiently(partial(_load_s, folder, server, count, pace)) for count in VALIDATION_CORPORA
-        )
-        real = (many - few) / (more - less)
+        real = patiently(partial(_real_images_per_s, folder, server, pace))
         run = Run(2, pace, 1, 2, 64, SHARD_ROWS, IndexSettings().max_in_flight, 2, qdrant_cores=1)
         outcome = simulate(run, times)
         results.append(
@@ -116,13 +114,33 @@ def validated(times: StageTimes, folder: Path, server: QdrantServer) -> list[dic
     return results
 
 
-def _load_s(folder: Path, server: QdrantServer, count: int, pace: float) -> float:
+def _real_images_per_s(folder: Path, server: QdrantServer, pace: float) -> float:
+    """In the middle of a run, between a quarter and nine tenths of its pictures."""
     server.clear()
     settings = Settings(
-        store=server.settings(folder / f"state-{count}-{pace:g}"),
+        store=server.settings(folder / f"state-{pace:g}"),
         model=ModelSettings(name="builtin"),
         index=IndexSettings(encoders=2, preparers=2, progress_s=0),
     )
-    report = index(settings, [str(folder / f"corpus-{count}")])
-    assert report.added == count, report
-    return report.phases["load"]
+    counts: list[tuple[float, int]] = []
+    over = Event()
+    watch = Thread(target=_count, args=(server, counts, over), daemon=True)
+    watch.start()
+    try:
+        report = index(settings, [str(folder / "corpus")])
+    finally:
+        over.set()
+        watch.join()
+    assert report.added == VALIDATION_CORPUS, report
+    early, late = (
+        next(one for one in counts if one[1] >= share * VALIDATION_CORPUS) for share in (0.25, 0.9)
+    )
+    return (late[1] - early[1]) / (late[0] - early[0])
+
+
+def _count(server: QdrantServer, counts: list[tuple[float, int]], over: Event) -> None:
+    """Notes how many points there are, again and again."""
+    while not over.wait(COUNT_EACH_S):
+        names = [item["name"] for item in server.ask("/collections")["collections"]]
+        found = [server.ask(f"/collections/{name}/points/count", {"exact": True}, "POST") for name in names]
+        counts.append((time.monotonic(), sum(one["count"] for one in found)))
