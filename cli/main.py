@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 import click
 
+from cli.planning import plan
 from search_core.errors import SearchError, UsageError
 from search_core.settings import Settings, load_settings
 
@@ -336,3 +337,6 @@ def collections_drop(name: str, store: Path | None, qdrant_url: str | None, coll
 
     drop(settings_with(store=store, qdrant_url=qdrant_url, collection=collection), name)
     click.echo(f"dropped {name}")
+
+
+cli.add_command(plan)

@@ -54,7 +54,7 @@ def run_demo(port: int | None, store: Path | None) -> None:
 
 
 def _config(settings: Settings) -> ServeDeploySchema:
-    from cluster import load
+    from cluster.serve_configs import load
 
     return load(settings.serve.config)
 

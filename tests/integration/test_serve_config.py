@@ -12,7 +12,7 @@ from ray import serve
 from ray.serve.context import _get_global_client
 from ray.serve.schema import ServeDeploySchema
 
-import cluster
+from cluster import serve_configs
 from search_core.settings import StoreSettings
 from tests.fixtures.ports import free_port
 from tests.fixtures.qdrant_server import QdrantServer
@@ -48,7 +48,7 @@ def with_settings(config: ServeDeploySchema, store: StoreSettings) -> ServeDeplo
 
 
 async def test_both_applications_from_the_config_and_a_change_without_restart(server: Served) -> None:
-    config = with_settings(cluster.load("local"), server.store)
+    config = with_settings(serve_configs.load("local"), server.store)
     await asyncio.to_thread(deploy, config)
     async with httpx.AsyncClient(base_url=server.url, timeout=60, trust_env=False) as client:
         assert (await client.get("/api/ready")).json()["total_indexed"] == 30

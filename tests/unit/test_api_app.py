@@ -17,7 +17,7 @@ import yaml
 from ray.serve import Application
 from ray.serve.schema import ServeDeploySchema
 
-import cluster
+from cluster import serve_configs
 from search_core.errors import UsageError
 from search_core.model import resolve_model
 from search_core.settings import ModelSettings, Settings
@@ -26,7 +26,6 @@ from serve_app.encoders import Batching
 from serve_app.local_port import require_free_port
 from serve_app.stopping import stop_on_signals
 
-CONFIGS = [path.stem.removeprefix("serve-") for path in Path(cluster.__file__).parent.glob("serve-*.yaml")]
 FAKE = Settings(model=ModelSettings(name="fake"))
 
 
@@ -41,9 +40,9 @@ def deployments(application: Application) -> dict[str, Any]:
     return found
 
 
-@pytest.fixture(params=CONFIGS)
+@pytest.fixture(params=serve_configs.NAMES)
 def config(request: pytest.FixtureRequest) -> ServeDeploySchema:
-    return cluster.load(request.param)
+    return serve_configs.load(request.param)
 
 
 def test_there_is_a_config_for_one_machine() -> None:
@@ -88,7 +87,7 @@ def test_one_page_replica_keeps_sessions_together(config: ServeDeploySchema) -> 
 
 def test_all_replicas_of_the_local_config_leave_a_cpu_for_an_index_job() -> None:
     total = 0.0
-    for app in cluster.load("local").applications:
+    for app in serve_configs.load("local").applications:
         for one in app.deployments:
             values = one.model_dump(exclude_unset=True)
             most = values.get("autoscaling_config", {}).get("max_replicas") or values.get("num_replicas", 1)
@@ -101,7 +100,7 @@ def test_all_replicas_of_the_local_config_leave_a_cpu_for_an_index_job() -> None
     [("applications", "nope", "application 'nope'"), ("deployments", "Nope", "unknown deployments: Nope")],
 )
 def test_a_config_with_unknown_names(where: str, name: str, message: str) -> None:
-    config = cluster.load("local")
+    config = serve_configs.load("local")
     (config.applications if where == "applications" else config.applications[0].deployments)[0].name = name
     with pytest.raises(UsageError, match=message):
         build_applications(FAKE, resolve_model("fake"), config)
@@ -115,7 +114,7 @@ def test_builders_for_serve_take_their_settings_from_the_environment(monkeypatch
 
 
 def test_the_config_is_plain_yaml_that_serve_understands() -> None:
-    text = (Path(cluster.__file__).parent / "serve-local.yaml").read_text(encoding="utf-8")
+    text = (Path(serve_configs.__file__).parent / "serve-local.yaml").read_text(encoding="utf-8")
     ServeDeploySchema.model_validate(json.loads(json.dumps(yaml.safe_load(text))))
     assert "HA_PROXY" not in text
 

@@ -9,7 +9,7 @@ import pytest
 from pydantic import BaseModel
 from ray.serve.schema import ServeDeploySchema
 
-from cluster import NAMES, load
+from cluster.serve_configs import NAMES, load
 from search_core.errors import UsageError
 from search_core.model import resolve_model
 from search_core.settings import Settings

@@ -13,8 +13,8 @@ import pytest
 import yaml
 from ray.serve.schema import ServeDeploySchema
 
-import cluster
 from cli.main import cli
+from cluster import serve_configs
 from cluster.reindex import start
 from search_core.model import resolve_model
 from search_core.settings import ModelSettings, Settings
@@ -36,7 +36,7 @@ def serve_config(resources: list[Resource]) -> ServeDeploySchema:
 
 def test_the_config_is_the_one_of_the_package(resources: list[Resource]) -> None:
     config = serve_config(resources)
-    assert config == cluster.load("cluster")
+    assert config == serve_configs.load("cluster")
     targets = build_applications(Settings(model=ModelSettings(name="fake")), resolve_model("fake"), config)
     assert [(target.name, target.route_prefix) for target in targets] == [("search", "/api"), ("ui", "/")]
 
@@ -50,7 +50,7 @@ def test_proxies_listen_where_the_pods_say(resources: list[Resource]) -> None:
 
 
 def test_proxies_are_set_up_on_every_node(resources: list[Resource]) -> None:
-    lines = (cluster.files("cluster") / "proxy.env").read_text(encoding="utf-8").splitlines()
+    lines = (serve_configs.files("cluster") / "proxy.env").read_text(encoding="utf-8").splitlines()
     wanted = dict(line.split("=", 1) for line in lines if line and not line.startswith("#"))
     assert wanted["RAY_SERVE_ENABLE_HA_PROXY"] == "1"
     for one in pods(resources):

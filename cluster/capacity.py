@@ -1,0 +1,81 @@
+"""What a corpus and a load need: a plan worked out from measured constants, with its assumptions and its warnings.
+
+Pure arithmetic. `cluster.ingest` and `cluster.retrieval` have the formulas, `cluster.measured` and `cluster.gpus` the
+constants and where each is from, `cluster.remarks` says what a plan takes for granted and what speaks against it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from cluster.gpus import CPU, PACES, Pace
+from cluster.ingest import GPU_BUSY, Ingest, ingest
+from cluster.remarks import assumptions, warnings
+from cluster.request import Request
+from cluster.retrieval import Retrieval, retrieval
+
+
+@dataclass(frozen=True)
+class Daily:
+    """What a day's changes take."""
+
+    images: float
+    gpu_hours: float
+    listing_hours: float
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The answer."""
+
+    request: Request
+    ingest: Ingest
+    retrieval: Retrieval
+    total_hours: float
+    """Listing, embedding and building HNSW, one after the other."""
+    daily: Daily | None
+    assumptions: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def make_plan(request: Request) -> Plan:
+    """Works it out."""
+    pace = _pace(request)
+    index = ingest(
+        request.images,
+        pace.images_per_s,
+        request.image_kb,
+        gpus=request.gpus,
+        hours=request.hours,
+        on_cpu=request.gpu == CPU,
+    )
+    search = retrieval(
+        request.images,
+        request.dim,
+        request.qps,
+        quantization=request.quantization,
+        replicas=request.replicas,
+        vectors_on_disk=request.vectors_on_disk,
+        node_memory_gb=request.node_memory_gb,
+        node_cores=request.node_cores,
+    )
+    daily = None
+    if request.daily_changes_percent:
+        changed = request.images * request.daily_changes_percent / 100
+        seconds = changed / (pace.images_per_s * GPU_BUSY)
+        daily = Daily(changed, seconds / 3600, index.plan_hours)
+    return Plan(
+        request=request,
+        ingest=index,
+        retrieval=search,
+        total_hours=index.plan_hours + index.hours + search.hnsw_hours,
+        daily=daily,
+        assumptions=tuple(assumptions(request, pace, search)),
+        warnings=tuple(warnings(request, index, search)),
+    )
+
+
+def _pace(request: Request) -> Pace:
+    if request.images_per_s is not None:
+        return Pace(request.images_per_s, "as given")
+    return PACES[request.gpu]
