@@ -45,8 +45,11 @@ def config(request: pytest.FixtureRequest) -> ServeDeploySchema:
     return serve_configs.load(request.param)
 
 
-def test_there_is_a_config_for_one_machine() -> None:
-    assert "local" in CONFIGS
+def test_each_config_that_is_shipped_has_a_name() -> None:
+    folder = Path(serve_configs.__file__).parent
+    assert {path.name for path in folder.glob("serve-*.yaml")} == {
+        f"serve-{name}.yaml" for name in serve_configs.NAMES
+    }
 
 
 def test_a_config_names_applications_and_deployments_that_exist(config: ServeDeploySchema) -> None:
