@@ -74,7 +74,7 @@ def warnings(request: Request, index: Ingest, search: Retrieval) -> list[str]:
         found.append(
             f"one collection and one plan are no design for this: cut the corpus into about "
             f"{math.ceil(request.images / ONE_COLLECTION)} parts, each with a plan, a run and a collection of its own, and "
-            "ask them all; image-search has no such federation"
+            "ask them all; this project has no such federation"
         )
     if index.runs > 1:
         found.append(
