@@ -26,7 +26,6 @@ from tools.packed import COMPOSE_SCHEMA, HADOLINT
 from tools.settings_table import settings_table
 
 CLUSTER = ROOT / "cluster"
-MONITORING = CLUSTER / "monitoring"
 DOCKERFILE = (CLUSTER / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((CLUSTER / "compose.yaml").read_text(encoding="utf-8"))
 RAY_UP = yaml.safe_load((CLUSTER / "ray-up.yaml").read_text(encoding="utf-8"))
@@ -131,8 +130,6 @@ def test_a_service_mounts_what_exists(name: str) -> None:
             assert source in COMPOSE["volumes"], source
             continue
         path = (CLUSTER / source).resolve()
-        if MONITORING in path.parents and not MONITORING.exists():
-            continue
         assert path.exists(), source
         assert not Path(target).suffix or path.suffix == Path(target).suffix
 
