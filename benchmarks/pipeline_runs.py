@@ -20,7 +20,7 @@ from benchmarks.run_costs import patiently
 from benchmarks.slow_model import PACE_VARIABLE, SlowEmbed
 from benchmarks.stage_times import StageTimes, write_pictures
 from cli.indexing import run as index
-from cluster.ingest import advise, cores_per_gpu
+from cluster.capacity.ingest import advise, cores_per_gpu
 from search_core.settings import IndexSettings, ModelSettings, Settings
 from tests.fixtures.qdrant_server import QdrantServer
 

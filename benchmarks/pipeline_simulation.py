@@ -4,7 +4,7 @@
 this machine (`benchmarks.stage_times`, `benchmarks.run_costs`; needs the test programs), or takes what an earlier run
 printed, and simulates runs (`benchmarks.pipeline_model`) with the settings that `image-search plan` recommends, and with
 the default ones. `--validate` compares the model with the real pipeline on this machine, whose GPUs are threads that
-sleep. The pace of the GPUs is an assumption: `cluster.gpus`.
+sleep. The pace of the GPUs is an assumption: `cluster.capacity.gpus`.
 """
 
 from __future__ import annotations

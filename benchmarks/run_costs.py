@@ -23,7 +23,7 @@ from batch_index.runtime import ray_runtime
 from benchmarks.scale import make_corpus
 from benchmarks.stage_times import BATCHES, COLLECTION, line
 from cli.indexing import run as index
-from cluster.measured import Cost
+from cluster.capacity.measured import Cost
 from search_core.errors import StartError
 from search_core.settings import IndexSettings, ModelSettings, Settings
 from tests.fixtures.qdrant_server import QdrantServer

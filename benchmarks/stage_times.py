@@ -28,7 +28,7 @@ from batch_index.coordinator_client import RemoteCoordinator
 from batch_index.embed import EmbedAndWrite
 from batch_index.plan_file import Task
 from batch_index.prepare import Prepare
-from cluster.measured import Cost
+from cluster.capacity.measured import Cost
 from search_core.model import ModelSpec, resolve_model
 from search_core.qdrant import QdrantStore
 from search_core.settings import ImageSettings, ModelSettings, SourceSettings

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from textwrap import wrap
 
-from cluster.capacity import Plan
-from cluster.gpus import CPU
-from cluster.remarks import gigabytes
+from cluster.capacity.gpus import CPU
+from cluster.capacity.plan import Plan
+from cluster.capacity.remarks import gigabytes
 
 WIDTH = 100
 NAMES = 26

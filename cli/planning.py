@@ -9,10 +9,10 @@ from typing import Any
 
 import click
 
-from cluster.capacity import make_plan
-from cluster.gpus import PACES
-from cluster.request import Request
-from cluster.retrieval import KINDS, Quantization
+from cluster.capacity.gpus import PACES
+from cluster.capacity.plan import make_plan
+from cluster.capacity.request import Request
+from cluster.capacity.retrieval import KINDS, Quantization
 
 DEFAULT_HOURS = 24.0
 

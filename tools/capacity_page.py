@@ -10,7 +10,7 @@ from typing import Any
 from click.testing import CliRunner
 
 from cli.planning import plan
-from cluster import measured
+from cluster.capacity import measured
 
 TARGET = Path(__file__).resolve().parent.parent / "docs" / "capacity.md"
 PROMPT = "$ image-search plan "

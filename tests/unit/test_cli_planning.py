@@ -14,11 +14,11 @@ from click.testing import CliRunner, Result
 
 from batch_index import plan_file
 from cli.main import cli
-from cluster import ingest, measured
-from cluster.capacity import Plan, make_plan
-from cluster.gpus import PACES
-from cluster.request import Request
-from cluster.retrieval import MEMORY_USE, retrieval
+from cluster.capacity import ingest, measured
+from cluster.capacity.gpus import PACES
+from cluster.capacity.plan import Plan, make_plan
+from cluster.capacity.request import Request
+from cluster.capacity.retrieval import MEMORY_USE, retrieval
 from search_core.settings import IndexSettings, QdrantSettings
 from tools.capacity_page import TARGET, capacity_page
 

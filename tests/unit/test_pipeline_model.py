@@ -11,7 +11,7 @@ import pytest
 from benchmarks.pipeline_model import FULL, Run, simulate
 from benchmarks.pipeline_runs import default, recommended
 from benchmarks.stage_times import StageTimes
-from cluster.measured import Cost, load
+from cluster.capacity.measured import Cost, load
 
 PACE = 200.0
 """Pictures a second of a GPU, as ViT-L/14 would have it on an A10."""

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from cluster import measured
+from cluster.capacity import measured
 
 GPU_BUSY = 0.95
 """Share of the time, which the simulation shows to be reached with these settings."""

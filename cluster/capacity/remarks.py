@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import math
 
-from cluster import measured
-from cluster.gpus import CPU, Pace
-from cluster.ingest import CALLS_A_BATCH, ENCODERS_PER_GPU, GPU_BUSY, PROCESS_LOAD, SPARE, Ingest
-from cluster.request import Request
-from cluster.retrieval import CORE_USE, MEMORY_USE, RULE_OF_THUMB, Retrieval
+from cluster.capacity import measured
+from cluster.capacity.gpus import CPU, Pace
+from cluster.capacity.ingest import CALLS_A_BATCH, ENCODERS_PER_GPU, GPU_BUSY, PROCESS_LOAD, SPARE, Ingest
+from cluster.capacity.request import Request
+from cluster.capacity.retrieval import CORE_USE, MEMORY_USE, RULE_OF_THUMB, Retrieval
 
 MEASURED_NODES = 3
 """Most Qdrant nodes that this project has run together."""

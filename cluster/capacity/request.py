@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.retrieval import Quantization
+from cluster.capacity.retrieval import Quantization
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ import math
 from dataclasses import dataclass
 from typing import Literal, get_args
 
-from cluster import measured
+from cluster.capacity import measured
 
 Quantization = Literal["none", "int8", "binary", "product"]
 KINDS: tuple[Quantization, ...] = get_args(Quantization)

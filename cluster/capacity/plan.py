@@ -1,18 +1,18 @@
 """What a corpus and a load need: a plan worked out from measured constants, with its assumptions and its warnings.
 
-Pure arithmetic. `cluster.ingest` and `cluster.retrieval` have the formulas, `cluster.measured` and `cluster.gpus` the
-constants and where each is from, `cluster.remarks` says what a plan takes for granted and what speaks against it.
+Pure arithmetic. `cluster.capacity.ingest` and `cluster.capacity.retrieval` have the formulas, `cluster.capacity.measured` and `cluster.capacity.gpus` the
+constants and where each is from, `cluster.capacity.remarks` says what a plan takes for granted and what speaks against it.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from cluster.gpus import CPU, PACES, Pace
-from cluster.ingest import GPU_BUSY, Ingest, ingest
-from cluster.remarks import assumptions, warnings
-from cluster.request import Request
-from cluster.retrieval import Retrieval, retrieval
+from cluster.capacity.gpus import CPU, PACES, Pace
+from cluster.capacity.ingest import GPU_BUSY, Ingest, ingest
+from cluster.capacity.remarks import assumptions, warnings
+from cluster.capacity.request import Request
+from cluster.capacity.retrieval import Retrieval, retrieval
 
 
 @dataclass(frozen=True)

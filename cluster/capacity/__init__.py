@@ -1,0 +1,1 @@
+"""What a corpus and a load need: worked out from measured constants. `cluster.capacity.plan` puts it together."""
