@@ -33,7 +33,7 @@ class Target:
         self._embedded = settings.store.qdrant_url is None
         self._stack = ExitStack()
         self._own_owner: Store | None = None
-        server = find_server(settings.store.path) if self._embedded else None
+        server = find_server(settings.store) if self._embedded else None
         self._address = server.ray_address if server else None
         self._served = server is not None or within_server
         self._builds_beside = server is not None and not within_server

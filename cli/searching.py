@@ -37,7 +37,7 @@ def run(
     """
     request = _request(text, image, without, limit, settings)
     deadline = time.monotonic() + SERVER_START_S
-    while server := find_server(settings.store.path) if settings.store.qdrant_url is None else None:
+    while server := find_server(settings.store) if settings.store.qdrant_url is None else None:
         try:
             return _ask(server, request, settings)
         except _NotReady as error:  # it starts or ends just now

@@ -21,7 +21,7 @@ def test_a_server_that_was_killed_leaves_the_store_and_the_port_usable(tmp_path:
     server.index()
     first = server.start()
     server.ready(first)
-    announced = find_server(server.store.path)
+    announced = find_server(server.store)
     assert announced is not None
     assert (announced.pid, announced.url) == (first.pid, server.url)
 
@@ -40,7 +40,7 @@ def test_a_server_that_was_killed_leaves_the_store_and_the_port_usable(tmp_path:
     first.kill()
     first.communicate()
     assert (server.store.path / FILE_NAME).exists()
-    assert find_server(server.store.path) is None
+    assert find_server(server.store) is None
 
     again = server.start()
     server.ready(again)

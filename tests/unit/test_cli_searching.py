@@ -40,8 +40,9 @@ def settings(tmp_path) -> Iterator[Settings]:
     with ThreadingHTTPServer(("127.0.0.1", 0), Starting) as server:
         threading.Thread(target=server.serve_forever).start()
         url = f"http://127.0.0.1:{server.server_port}"
-        RunningServer(os.getpid(), process_start(os.getpid()) or "", url, "").write(tmp_path)
-        yield Settings(store=StoreSettings(path=tmp_path))
+        store = StoreSettings(path=tmp_path)
+        RunningServer(os.getpid(), process_start(os.getpid()) or "", url, "").write(store)
+        yield Settings(store=store)
         server.shutdown()
 
 
