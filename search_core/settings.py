@@ -347,6 +347,17 @@ class Settings(BaseSettings):
         """The folder that keeps uploaded pictures."""
         return self.serve.media_root or self.store.path / "media"
 
+    @property
+    def thumbnails(self) -> Path:
+        """The folder that keeps small pictures."""
+        return self.store.path / "thumbnails"
+
+    @property
+    def own_folders(self) -> tuple[Path, ...]:
+        """Folders whose pictures and tables are the product's own: no source of an index run."""
+        of_store = (self.store.path / name for name in ("collections", "quarantine"))
+        return (*of_store, self.thumbnails, self.media_root)
+
 
 def load_settings() -> Settings:
     """Settings of this process, from the environment and the YAML file.

@@ -90,7 +90,7 @@ class Library:
         self._serve = settings.serve
         self._source = settings.source
         self._media_root = settings.media_root.absolute()
-        self._thumbnails = ThumbnailCache(settings.store.path / "thumbnails", settings.image, settings.source)
+        self._thumbnails = ThumbnailCache(settings.thumbnails, settings.image, settings.source)
         self._encode_image = encode_image
         self._points = points
         self._pins = pins

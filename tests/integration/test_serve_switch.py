@@ -1,4 +1,7 @@
-"""A running server follows the alias to a collection of another model and back, under clients that never pause."""
+"""A running server follows the alias to a collection of another model and back, under clients that never pause.
+
+What was uploaded to it is in the other collection too.
+"""
 
 from __future__ import annotations
 
@@ -33,6 +36,7 @@ OLD, NEW = resolve_model("fake"), resolve_model("fake/32")
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "orange", "white")
 READERS = 4
 LIMIT = 5
+TEAL = (20, 150, 120)
 
 
 @dataclass(frozen=True)
@@ -134,6 +138,7 @@ def test_publish_and_rollback_under_load(store: StoreSettings, commands: Command
     server = Served(store)
     server.index()
     with server.running():
+        upload(server)
         readers = [Reader(server.url, query_of(number)) for number in range(READERS)]
         try:
             old, new = server.collection, switch_there_and_back(server, commands, readers)
@@ -148,6 +153,13 @@ def test_publish_and_rollback_under_load(store: StoreSettings, commands: Command
         assert answer["model"] == models[answer["collection"]].name
     asyncio.run(assert_right(store, models, answers))
     commands.assert_nothing_left()
+
+
+def upload(server: Served) -> None:
+    """Adds a picture that no source lists."""
+    with server.client() as client:
+        files = {"image": ("teal.png", picture(TEAL))}
+        assert client.post("/images", files=files, data={"caption": "a teal one"}).status_code == 201
 
 
 def switch_there_and_back(server: Served, commands: Commands, readers: list[Reader]) -> str:
@@ -179,7 +191,10 @@ def switch_there_and_back(server: Served, commands: Commands, readers: list[Read
 def assert_serves(client: httpx.Client, spec: ModelSpec, collection: str) -> None:
     """Whatever tells of the server tells of this collection."""
     ready = client.get("/ready").json()
-    assert (ready["model"], ready["collection"], ready["total_indexed"]) == (spec.name, collection, 30)
+    assert (ready["model"], ready["collection"], ready["total_indexed"]) == (spec.name, collection, 31)
+    query = {"query": '{"limit":1}'}
+    (hit,) = client.post("/search/image", files={"image": picture(TEAL)}, data=query).json()["hits"]
+    assert (hit["payload"]["caption"], hit["payload"]["original_name"]) == ("a teal one", "teal.png")
     status = client.get("/status").json()
     assert (status["fingerprint"], status["collection"]) == (spec.fingerprint, collection)
     assert status["next"] is None
