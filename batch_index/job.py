@@ -117,7 +117,8 @@ class _Job:
             await self._target.store.annotate(name, collections.run_ended(len(quarantine)))
             return report
         with report.phase("load"):
-            await self._target.prepare_to_write()
+            if plan.tasks:
+                await self._target.prepare_to_write()
             if self._target.dashboard:
                 self._display.say(f"Ray's dashboard: {self._target.dashboard}")
             if is_new:

@@ -91,9 +91,11 @@ class Target:
 
     async def close(self) -> None:
         """Releases everything, whatever happened."""
-        self._stop_owner()
-        await self.catalog.close()
-        self._stack.close()
+        with self._stack:
+            try:
+                self._stop_owner()
+            finally:
+                await self.catalog.close()
 
     def _start_ray(self) -> None:
         if not self._on_ray:
@@ -112,5 +114,5 @@ class Target:
         if self._own_owner is not None:
             from search_core.owner import stop_owner
 
-            stop_owner(self._own_owner)
-            self._own_owner = None
+            owner, self._own_owner = self._own_owner, None
+            stop_owner(owner)

@@ -96,7 +96,7 @@ def test_stopping_an_index_run_leaves_no_process_and_a_usable_store(
     job.send_signal(number)
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 1
-    assert len(errors.strip().splitlines()) == 1, errors
+    assert len(errors.splitlines()) == 1, errors
     product.assert_nothing_left()
     report = product.json("index", str(SAMPLES))
     assert report["added"] + report["unchanged"] == report["seen"]
