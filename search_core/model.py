@@ -101,7 +101,7 @@ def resolve_model(name: str) -> ModelSpec:
 
 
 def present_model(stamp: ModelSpec) -> ModelSpec:
-    """The model that a collection is stamped with, as it is to be had here: its files may lie elsewhere.
+    """The model that a collection is stamped with, looked up by its name again: its files may have changed since.
 
     Raises:
         ModelError: as `resolve_model`.
