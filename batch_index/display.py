@@ -11,7 +11,7 @@ from typing import TextIO
 from tqdm import tqdm
 
 Details = Callable[[], str]
-"""What else is to be said; asked only when something is shown."""
+"""What else is to be said; asked when the first pictures are done, and from then on when something is shown."""
 REFRESH_S = 0.5
 
 
@@ -50,11 +50,11 @@ class Display:
             file=self._stream,
             mininterval=REFRESH_S,
         ) as bar:
-            shown = self._clock()
+            shown: float | None = None
 
             def advance(pictures: int) -> None:
                 nonlocal shown
-                if details is not None and self._clock() - shown >= REFRESH_S:
+                if details is not None and (shown is None or self._clock() - shown >= REFRESH_S):
                     shown = self._clock()
                     bar.set_postfix_str(details(), refresh=False)
                 bar.update(pictures)
@@ -83,6 +83,8 @@ class _Lines:
         now = self._display._clock()
         if self._began is None:
             self._began, self._first = now, self._done
+            if self._details is not None:
+                self._details()
             return
         if now - self._shown < self._display._every_s:
             return

@@ -22,6 +22,7 @@ from batch_index.quarantine import Quarantine
 from batch_index.report import IndexReport
 from batch_index.sources import Reader, Source, open_source
 from batch_index.target import Target
+from batch_index.uploads import Uploads
 from search_core import collections
 from search_core.errors import SourceError, StoreLockedError
 from search_core.model import ModelSpec, resolve_model
@@ -55,7 +56,7 @@ async def run_index(request: IndexRequest, settings: Settings) -> IndexReport:
     Raises:
         SearchError: of any kind; what was written stays, and the same call goes on from there.
     """
-    sources = [open_source(given, settings.source) for given in request.sources]
+    sources = [open_source(given, settings.source, settings.own_folders) for given in request.sources]
     captions = Captions(sources, request.captions)
     spec = resolve_model(settings.model.name)
     with _only_job(settings.store.path, settings.store.collection, dry_run=request.dry_run) as folder:
@@ -103,6 +104,7 @@ class _Job:
                 delete_missing=self._request.delete_missing,
                 exactly=is_new,
                 retry_quarantined=self._request.retry_quarantined,
+                uploads=await self._uploads() if is_new else None,
                 listed=listed,
             )
         report.seen, report.unchanged, report.quarantined = plan.seen, plan.unchanged, plan.quarantined
@@ -115,7 +117,8 @@ class _Job:
             await self._target.store.annotate(name, collections.run_ended(len(quarantine)))
             return report
         with report.phase("load"):
-            await self._target.prepare_to_write()
+            if plan.tasks:
+                await self._target.prepare_to_write()
             if self._target.dashboard:
                 self._display.say(f"Ray's dashboard: {self._target.dashboard}")
             if is_new:
@@ -147,6 +150,12 @@ class _Job:
             collection.require(self._spec)
             return collection, False
         return await collections.unfinished(catalog, self._alias, self._spec), True
+
+    async def _uploads(self) -> Uploads | None:
+        """What was uploaded to the collection that is published now, if one is."""
+        catalog = self._target.catalog
+        current = (await catalog.aliases()).get(self._alias)
+        return Uploads(catalog, current, self._settings.media_root) if current is not None else None
 
     async def _write(self, name: str, plan: Plan, quarantine: Quarantine, report: IndexReport) -> None:
         store = self._target.store

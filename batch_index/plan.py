@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import random
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import islice
 from typing import TypeVar
@@ -18,6 +18,7 @@ from batch_index.captions import Captions, Description
 from batch_index.plan_file import PlanFile, Task
 from batch_index.quarantine import Quarantine
 from batch_index.sources import Reader, Source, SourceItem
+from batch_index.uploads import Uploads
 from search_core.errors import SourceError
 from search_core.payload import image_payload
 from search_core.points import Payload, point_id
@@ -98,9 +99,10 @@ async def make_plan(
     delete_missing: bool,
     exactly: bool = False,
     retry_quarantined: bool = False,
+    uploads: Uploads | None = None,
     listed: Callable[[int], object] = id,
 ) -> Plan:
-    """Compares sources and collection (None: one that does not exist yet); fills `file`.
+    """Compares sources, and `uploads` after them, with the collection (None: one that does not exist yet); fills `file`.
 
     `delete_missing` forgets points below the sources whose picture is gone; `exactly`, for a collection that nobody
     reads yet, every point that the sources do not list. `listed` is told of each few pictures that were listed and compared.
@@ -112,7 +114,7 @@ async def make_plan(
     stored = (await store.describe(collection)).count if collection is not None else 0
     comparison = _Comparison(store, collection if stored else None, captions, quarantine, retry_quarantined)
     sampler = _Sampler()
-    for page in batched(list_items(sources, file), PAGE):
+    async for page in _pages(sources, uploads, file):
         tasks = await _compare(plan, comparison, page)
         file.add((task, reader.group(task.uri)) for task in tasks)
         sampler.offer(tasks)
@@ -124,6 +126,17 @@ async def make_plan(
     if delete_missing or exactly:
         plan.deleted = file.gone_count()
     return plan
+
+
+async def _pages(
+    sources: Sequence[Source], uploads: Uploads | None, file: PlanFile
+) -> AsyncIterator[Sequence[SourceItem]]:
+    for page in batched(list_items(sources, file), PAGE):
+        yield page
+    if uploads is not None:
+        async for items in uploads.pages():
+            new = file.note_seen([point_id(item.uri) for item in items])
+            yield [item for item in items if point_id(item.uri) in new]
 
 
 def list_items(sources: Sequence[Source], file: PlanFile) -> Iterator[SourceItem]:

@@ -24,20 +24,22 @@ class Progress:
 
 
 class Rates:
-    """What the stages of a run do a second, from one look to the next, in words."""
+    """What the stages of a run do a second, from one look to the next, in words. The first look only begins."""
 
     def __init__(self, look: Callable[[], Progress], clock: Callable[[], float] = time.monotonic) -> None:
         self._look, self._clock = look, clock
-        self._then = clock()
+        self._then: float | None = None
         self._before: Mapping[str, StageCount] = {}
 
     def __call__(self) -> str:
         """For instance `prepare 2,050/s, embed 2,040/s, write 2,030/s, 3,904 in flight`."""
         progress, now = self._look(), self._clock()
-        passed = max(now - self._then, 1e-9)
-        parts = [
-            f"{name} {(count.pictures - self._before.get(name, StageCount()).pictures) / passed:,.0f}/s"
-            for name, count in progress.stages.items()
-        ]
+        parts = []
+        if self._then is not None:
+            passed = max(now - self._then, 1e-9)
+            parts = [
+                f"{name} {(count.pictures - self._before.get(name, StageCount()).pictures) / passed:,.0f}/s"
+                for name, count in progress.stages.items()
+            ]
         self._then, self._before = now, progress.stages
         return ", ".join([*parts, f"{progress.in_flight:,} in flight"])

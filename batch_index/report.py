@@ -68,7 +68,10 @@ class IndexReport:
         names = ("seen", "added", "updated", "moved", "unchanged", "deleted", "quarantined")
         counts = "\n".join(f"{name + ':':<13}{getattr(self, name)}" for name in names)
         if self.dry_run:
-            return f"Would be done (nothing was changed), with model {self.model}:\n{counts}"
+            broken = "broken pictures are found when they are decoded"
+            return (
+                f"Would be done at most (nothing was changed; {broken}), with model {self.model}:\n{counts}"
+            )
         pace = f"{self.seconds:.1f} s, {self.images_per_second:g} pictures/s"
         lines = [f"Done: collection {self.collection}, model {self.model}, {pace}", counts]
         if self.phases:

@@ -55,8 +55,9 @@ async def run_tasks(
         with own_errors(), display.phase("indexing", plan.tasks, looking) as advance:
             while shards:
                 for table in run_pipeline(job, shards):
-                    advance(outcome.take(table))
-                    _acknowledge(coordinator, table)
+                    done = outcome.take(table)
+                    _acknowledge(coordinator, table)  # first, so that nothing is shown as done and in flight
+                    advance(done)
                 shards = coordinator.second_pass()
                 job = replace(job, to_embed=False, texts=())
             report.stages = {name: asdict(count) for name, count in coordinator.progress().stages.items()}

@@ -33,7 +33,7 @@ class Target:
         self._embedded = settings.store.qdrant_url is None
         self._stack = ExitStack()
         self._own_owner: Store | None = None
-        server = find_server(settings.store.path) if self._embedded else None
+        server = find_server(settings.store) if self._embedded else None
         self._address = server.ray_address if server else None
         self._served = server is not None or within_server
         self._builds_beside = server is not None and not within_server
@@ -91,9 +91,11 @@ class Target:
 
     async def close(self) -> None:
         """Releases everything, whatever happened."""
-        self._stop_owner()
-        await self.catalog.close()
-        self._stack.close()
+        with self._stack:
+            try:
+                self._stop_owner()
+            finally:
+                await self.catalog.close()
 
     def _start_ray(self) -> None:
         if not self._on_ray:
@@ -112,5 +114,5 @@ class Target:
         if self._own_owner is not None:
             from search_core.owner import stop_owner
 
-            stop_owner(self._own_owner)
-            self._own_owner = None
+            owner, self._own_owner = self._own_owner, None
+            stop_owner(owner)

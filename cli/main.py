@@ -123,12 +123,25 @@ def settings_with(
     return settings.changed(changes)
 
 
+class Commands(click.Group):
+    """Commands whose end by a signal is told by `main` alone: click would write an empty line first."""
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Runs the command that was asked for."""
+        try:
+            return super().invoke(ctx)
+        except KeyboardInterrupt:
+            if sys.stderr.isatty():
+                click.echo(err=True)  # after the terminal's own ^C
+            raise click.Abort from None
+
+
 def print_json(value: Any) -> None:
     """One JSON document on stdout."""
     click.echo(json.dumps(value, ensure_ascii=False, indent=1))
 
 
-@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="image-search-engine")
 def cli() -> None:
     """Find pictures by what they show: describe one in words, show one, or both."""

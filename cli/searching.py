@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import base64
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -35,11 +36,12 @@ def run(
     Raises:
         SearchError: of the kind that says what is wrong.
     """
-    request = _request(text, image, without, limit, settings)
+    picture = None if image is None else _read(image, settings)
+    request = _request(text, picture, without, limit)
     deadline = time.monotonic() + SERVER_START_S
-    while server := find_server(settings.store.path) if settings.store.qdrant_url is None else None:
+    while server := find_server(settings.store) if settings.store.qdrant_url is None else None:
         try:
-            return _ask(server, request, settings)
+            return _ask(server, request, picture, settings)
         except _NotReady as error:  # it starts or ends just now
             if time.monotonic() > deadline:
                 raise StoreUnavailableError(f"the server at {server.url} does not answer: {error}") from None
@@ -47,17 +49,15 @@ def run(
     return asyncio.run(_search_here(request, settings))
 
 
-def _request(
-    text: str | None, image: Path | None, without: str | None, limit: int, settings: Settings
-) -> SearchRequest:
+def _request(text: str | None, picture: bytes | None, without: str | None, limit: int) -> SearchRequest:
     terms: list[dict[str, Any]] = []
     if text is not None:
         terms.append({"text": text})
-    if image is not None:
-        terms.append({"image_base64": base64.b64encode(_read(image, settings)).decode("ascii")})
+    if picture is not None:
+        terms.append({"image_base64": base64.b64encode(picture).decode("ascii")})
     if without is not None:
         terms.append({"text": without, "weight": WITHOUT_WEIGHT})
-    if text is None and image is None:
+    if text is None and picture is None:
         raise UsageError("say what to search for: TEXT, --image FILE, or both")
     try:
         return SearchRequest.model_validate({"terms": terms, "limit": limit})
@@ -67,20 +67,25 @@ def _request(
 
 
 def _read(path: Path, settings: Settings) -> bytes:
+    """The picture, which is as large as a server takes it, whether one runs or not."""
+    limit_mb = min(settings.image.max_image_mb, settings.serve.max_upload_mb)
     try:
-        if path.stat().st_size > settings.image.max_image_mb * 1e6:
-            raise UsageError(f"{path} is larger than the limit of {settings.image.max_image_mb:g} MB")
+        if path.stat().st_size > limit_mb * 1e6:
+            raise UsageError(f"{path} is larger than the limit of {limit_mb:g} MB for a search")
         return path.read_bytes()
     except OSError as error:
         raise UsageError(f"{path} cannot be read: {error.strerror or error}") from None
 
 
-def _ask(server: RunningServer, request: SearchRequest, settings: Settings) -> list[dict[str, Any]]:
+def _ask(
+    server: RunningServer, request: SearchRequest, picture: bytes | None, settings: Settings
+) -> list[dict[str, Any]]:
     body = request.model_dump(exclude_defaults=True)
+    body["terms"] = [term for term in body["terms"] if "image_base64" not in term]
     body["limit"] = request.limit
     body["collection"] = settings.store.collection
     try:
-        answer = httpx.post(f"{server.url}/api/search", json=body, timeout=SERVER_TIMEOUT_S, trust_env=False)
+        answer = _post(server, body, picture)
         document = answer.json()
     except httpx.TimeoutException as error:
         raise StoreUnavailableError(f"the server at {server.url} does not answer: {error}") from None
@@ -95,6 +100,15 @@ def _ask(server: RunningServer, request: SearchRequest, settings: Settings) -> l
         raise SearchError(str(document.get("detail") or document.get("title") or answer.reason_phrase))
     hits: list[dict[str, Any]] = document["hits"]
     return hits
+
+
+def _post(server: RunningServer, body: dict[str, Any], picture: bytes | None) -> httpx.Response:
+    """With a picture as it is, where there is one: base64 would make it a third larger."""
+    options: dict[str, Any] = {"timeout": SERVER_TIMEOUT_S, "trust_env": False}
+    if picture is None:
+        return httpx.post(f"{server.url}/api/search", json=body, **options)
+    form = {"query": json.dumps(body)}
+    return httpx.post(f"{server.url}/api/search/image", files={"image": picture}, data=form, **options)
 
 
 async def _search_here(request: SearchRequest, settings: Settings) -> list[dict[str, Any]]:

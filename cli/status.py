@@ -24,7 +24,7 @@ async def _gather(settings: Settings) -> dict[str, Any]:
     async with command_store(settings) as store:
         published = (await store.aliases()).get(settings.store.collection)
         found = await store.collections()
-    server = find_server(settings.store.path)
+    server = find_server(settings.store)
     return {
         "store": settings.store.qdrant_url or str(settings.store.path),
         "collection": settings.store.collection,

@@ -18,7 +18,7 @@ async def command_store(settings: Settings) -> AsyncIterator[Store]:
     Raises:
         StoreError: it cannot be opened, or another process holds it.
     """
-    server = find_server(settings.store.path) if settings.store.qdrant_url is None else None
+    server = find_server(settings.store) if settings.store.qdrant_url is None else None
     if server is None:
         store = open_store(settings.store)
         try:

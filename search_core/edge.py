@@ -24,7 +24,7 @@ from search_core.edge_config import (
     is_linked,
     shard_config,
 )
-from search_core.edge_files import EdgeFiles
+from search_core.edge_files import EdgeFiles, Holder
 from search_core.edge_shards import EdgeShards, OpenShard
 from search_core.errors import NotFoundError, StoreError, StoreLockedError
 from search_core.filters import AnyOf, Condition, Filter
@@ -46,8 +46,9 @@ OPTIMIZER = "search_core.edge_optimizer"
 class EdgeStore:
     """`search_core.store.Store` in a folder. Shards open at first use and stay open until `release` or `close`."""
 
-    def __init__(self, settings: StoreSettings) -> None:
-        self._files = EdgeFiles(settings.path)
+    def __init__(self, settings: StoreSettings, holder: Holder | None = None) -> None:
+        """`holder` is named to those who wait for the store; None for this process."""
+        self._files = EdgeFiles(settings.path, holder)
         self._shards = EdgeShards(self._files, settings.lock_timeout_s)
 
     async def collections(self) -> list[Collection]:

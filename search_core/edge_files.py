@@ -15,6 +15,7 @@ import os
 import shutil
 import sys
 from collections.abc import Mapping
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -23,11 +24,27 @@ from filelock import FileLock
 from search_core.errors import NotFoundError, StoreError
 
 
+@dataclass(frozen=True)
+class Holder:
+    """A process that people can wait for or stop."""
+
+    pid: int
+    command: str
+
+    @classmethod
+    def this_process(cls) -> Holder:
+        """With its program and the first word after it, such as `image-search index`."""
+        named = bool(sys.argv and sys.argv[0])
+        return cls(os.getpid(), " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]) if named else "python")
+
+
 class EdgeFiles:
     """Paths and small JSON files below one store folder. Every write is atomic and on disk when it returns."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, holder: Holder | None = None) -> None:
+        """`holder` signs what this process holds, where another process is the one to name."""
         self.root = root
+        self._holder = holder
         self._collections = root / "collections"
 
     def names(self) -> list[str]:
@@ -83,8 +100,7 @@ class EdgeFiles:
 
     def sign(self, name: str) -> None:
         """Notes that this process holds the collection."""
-        command = " ".join([Path(sys.argv[0]).name, *sys.argv[1:2]]) if sys.argv and sys.argv[0] else "python"
-        write_json(self._folder(name) / "holder.json", {"pid": os.getpid(), "command": command})
+        write_json(self._folder(name) / "holder.json", asdict(self._holder or Holder.this_process()))
 
     def holder(self, name: str) -> str:
         """Who said last that it holds the collection, in words."""

@@ -26,6 +26,8 @@ class OpenShard:
     linked: bool = True
     """Whether HNSW has links for filters."""
     calls: int = 0
+    unused: asyncio.Event = field(default_factory=asyncio.Event)
+    """Set when the last call ends."""
     last_used: float = 0.0
     writing: asyncio.Lock = field(default_factory=asyncio.Lock)
     changed: set[str] | None = None
@@ -59,11 +61,14 @@ class EdgeShards:
         """
         held = await self._opened(name)
         held.calls += 1
+        held.unused.clear()
         try:
             yield held
         finally:
             held.calls -= 1
             held.last_used = time.monotonic()
+            if not held.calls:
+                held.unused.set()
 
     def find(self, name: str) -> OpenShard | None:
         """The shard if it is open; looking at it so is no use of it."""
@@ -92,12 +97,13 @@ class EdgeShards:
         return OpenShard(shard, generation, is_linked(shard))
 
     async def discard(self, name: str) -> None:
-        """Closes a shard whose collection is about to be deleted.
+        """Closes a shard whose collection is about to be deleted, once no call uses it.
 
         Raises:
             StoreLockedError: another process holds it.
         """
-        await self._opened(name)
+        while (held := await self._opened(name)).calls:
+            await held.unused.wait()
         self._open.pop(name).shard.close()
 
     def release(self, keep: Collection[str], idle_s: float) -> list[str]:

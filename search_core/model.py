@@ -40,7 +40,7 @@ class ModelSpec:
     """One encoder: what to load, and what its vectors are (float32 [dim], L2 norm 1, compared by cosine)."""
 
     name: str
-    """As the user names it: builtin, ViT-B-32/openai, hf-hub:org/name, local-dir:path, fake, fake/512."""
+    """As the user names it, but with whole paths: builtin, ViT-B-32/openai, hf-hub:org/name, local-dir:/path, fake/512."""
     architecture: str
     """What open_clip is asked for."""
     pretrained: str | None
@@ -87,7 +87,8 @@ def resolve_model(name: str) -> ModelSpec:
     if name == "fake" or name.startswith("fake/"):
         return _fake_spec(name)
     if name.startswith("local-dir:"):
-        return _local_dir_spec(name, Path(name.removeprefix("local-dir:")).expanduser())
+        path = Path(name.removeprefix("local-dir:")).expanduser().resolve()
+        return _local_dir_spec(f"local-dir:{path}", path)
     if name.startswith("hf-hub:"):
         return _hf_hub_spec(name)
     architecture, slash, pretrained = name.partition("/")
@@ -100,7 +101,7 @@ def resolve_model(name: str) -> ModelSpec:
 
 
 def present_model(stamp: ModelSpec) -> ModelSpec:
-    """The model that a collection is stamped with, as it is to be had here: its files may lie elsewhere.
+    """The model that a collection is stamped with, looked up by its name again: its files may have changed since.
 
     Raises:
         ModelError: as `resolve_model`.
@@ -108,11 +109,16 @@ def present_model(stamp: ModelSpec) -> ModelSpec:
     """
     spec = resolve_model(stamp.name)
     if spec.fingerprint != stamp.fingerprint:
-        raise ModelMismatchError(
-            f"the collection was made by another {stamp.name} ({stamp.fingerprint}) than the present one "
-            f"({spec.fingerprint}): index again with --rebuild"
-        )
+        raise another_version("the collection", stamp.name, stamp.fingerprint, spec)
     return spec
+
+
+def another_version(collection: str, name: str, fingerprint: str, spec: ModelSpec) -> ModelMismatchError:
+    """What to say of a collection that was made by another model than `name` stands for now."""
+    return ModelMismatchError(
+        f"{collection} was made by another {name} ({fingerprint}) than the present one "
+        f"({spec.fingerprint}): index again with --rebuild"
+    )
 
 
 def _fake_spec(name: str) -> ModelSpec:
@@ -129,7 +135,7 @@ def _local_dir_spec(name: str, path: Path) -> ModelSpec:
         raise ModelError(f"model {name!r}: {path} must hold {CONFIG_NAME} and {WEIGHTS_NAMES[0]}")
     config = _read_json(name, path / CONFIG_NAME)
     identity = _file_hash(weights) + hashlib.sha256((path / CONFIG_NAME).read_bytes()).hexdigest()[:16]
-    return _configured_spec(name, f"local-dir:{path.resolve()}", None, f"sha256:{identity}", config)
+    return _configured_spec(name, f"local-dir:{path}", None, f"sha256:{identity}", config)
 
 
 def _hf_hub_spec(name: str) -> ModelSpec:
@@ -169,10 +175,11 @@ def _open_clip_spec(name: str, architecture: str, pretrained: str) -> ModelSpec:
         raise ModelError(f"unknown model {name!r}: open_clip has no architecture {architecture!r}{hint}")
     size = config["vision_cfg"].get("image_size", 224)
     dim = int(config["embed_dim"])
-    file = Path(pretrained).expanduser()
+    file = Path(pretrained).expanduser().resolve()
     if file.is_file():
         weights_id = f"sha256:{_file_hash(file)}"
-        return ModelSpec(name, architecture, str(file.resolve()), weights_id, dim, _preprocess(size, {}))
+        found = f"{architecture}/{file}"
+        return ModelSpec(found, architecture, str(file), weights_id, dim, _preprocess(size, {}))
     tags = open_clip.list_pretrained_tags_by_model(architecture)
     tagged = get_pretrained_cfg(architecture, pretrained)
     if not tagged:

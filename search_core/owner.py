@@ -12,6 +12,7 @@ from ray.exceptions import RayActorError, RayTaskError
 from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from search_core.edge import EdgeStore
+from search_core.edge_files import Holder
 from search_core.errors import StoreError, StoreUnavailableError
 from search_core.settings import StoreSettings
 from search_core.store import Store
@@ -31,11 +32,11 @@ class EdgeOwner:
     """The actor's body: an `EdgeStore` in an event loop of its own.
 
     With `releases` it closes shards that are not published once they are idle: what a publish or a rollback has
-    replaced, and what somebody looked into by name.
+    replaced, and what somebody looked into by name. `holder` is the process that it ends with.
     """
 
-    def __init__(self, settings: StoreSettings, *, releases: bool = False) -> None:
-        self._store = EdgeStore(settings)
+    def __init__(self, settings: StoreSettings, holder: Holder, *, releases: bool = False) -> None:
+        self._store = EdgeStore(settings, holder)
         self._releases = releases
         self._releasing: asyncio.Task[None] | None = None
 
@@ -95,7 +96,7 @@ def start_owner(settings: StoreSettings, name: str = OWNER_NAME, *, releases: bo
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     actor_class = ray.remote(num_cpus=0, max_restarts=0)(EdgeOwner)
     options = {"name": name, "namespace": NAMESPACE, "scheduling_strategy": here}
-    actor = actor_class.options(**options).remote(settings, releases=releases)
+    actor = actor_class.options(**options).remote(settings, Holder.this_process(), releases=releases)
     return cast(Store, OwnedStore(actor))
 
 

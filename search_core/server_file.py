@@ -1,15 +1,22 @@
-"""`STORE/server.json`: how other commands find the server that holds a store."""
+"""`STORE/server.json`: how other commands find the server that holds a store.
+
+A server of vectors in a Qdrant server holds nothing here: its note has a name of its own, `STORE/server-<hash>.json`.
+"""
 
 from __future__ import annotations
 
+import hashlib
 import os
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from urllib.parse import urlsplit
 
 from search_core.edge_files import read_json, write_json
 from search_core.errors import StoreError
+from search_core.settings import StoreSettings
 
 FILE_NAME = "server.json"
+HASH_CHARS = 12
 
 
 @dataclass(frozen=True)
@@ -21,25 +28,40 @@ class RunningServer:
     url: str
     ray_address: str
 
-    def write(self, store: Path) -> None:
+    def write(self, store: StoreSettings) -> None:
         """Announces this server."""
-        write_json(store / FILE_NAME, asdict(self))
+        write_json(note_path(store), asdict(self))
 
     @staticmethod
-    def remove(store: Path) -> None:
+    def remove(store: StoreSettings) -> None:
         """Withdraws the announcement, if it is this process's."""
         server = find_server(store)
         if server and server.pid == os.getpid():
-            (store / FILE_NAME).unlink(missing_ok=True)
+            note_path(store).unlink(missing_ok=True)
 
 
-def find_server(store: Path) -> RunningServer | None:
-    """The server that holds `store`, or None; the note of a process that has ended is ignored."""
+def note_path(store: StoreSettings) -> Path:
+    """Where the server of this store announces itself; the same for each way to write the URLs of its nodes."""
+    if store.qdrant_url is None:
+        return store.path / FILE_NAME
+    nodes = ",".join(sorted({_node(url) for url in store.qdrant_url.split(",")}))
+    digest = hashlib.sha256(nodes.encode()).hexdigest()[:HASH_CHARS]
+    return store.path / f"server-{digest}.json"
+
+
+def find_server(store: StoreSettings) -> RunningServer | None:
+    """The server of this very store, or None; the note of a process that has ended is ignored."""
     try:
-        server = RunningServer(**read_json(store / FILE_NAME))
+        server = RunningServer(**read_json(note_path(store)))
     except (StoreError, TypeError):
         return None
     return server if process_start(server.pid) == server.started else None
+
+
+def _node(url: str) -> str:
+    """A node of Qdrant without scheme, credentials and what is only for the client."""
+    parts = urlsplit(url.strip())
+    return parts.netloc.rpartition("@")[2].lower() + parts.path.rstrip("/")
 
 
 def process_start(pid: int) -> str | None:

@@ -270,7 +270,9 @@ class ServeSettings(Group):
 
     host: str = Field("127.0.0.1", description="address to listen on")
     port: int = Field(8000, ge=1, le=65535, description="port of the page and the API")
-    max_upload_mb: float = Field(20.0, gt=0, description="largest request body, in megabytes")
+    max_upload_mb: float = Field(
+        20.0, gt=0, description="largest request body, and picture to search with, in megabytes"
+    )
     fetch_timeout_s: float = Field(10.0, gt=0, description="time limit for fetching an image_url")
     allow_private_urls: bool = Field(False, description="let image_url point at non-public addresses")
     config: str = Field(
@@ -346,6 +348,17 @@ class Settings(BaseSettings):
     def media_root(self) -> Path:
         """The folder that keeps uploaded pictures."""
         return self.serve.media_root or self.store.path / "media"
+
+    @property
+    def thumbnails(self) -> Path:
+        """The folder that keeps small pictures."""
+        return self.store.path / "thumbnails"
+
+    @property
+    def own_folders(self) -> tuple[Path, ...]:
+        """Folders whose pictures and tables are the product's own: no source of an index run."""
+        of_store = (self.store.path / name for name in ("collections", "quarantine"))
+        return (*of_store, self.thumbnails, self.media_root)
 
 
 def load_settings() -> Settings:

@@ -9,7 +9,7 @@ from typing import Any, Literal, Protocol
 
 from search_core.errors import ModelMismatchError, NothingPublishedError
 from search_core.filters import Filter
-from search_core.model import ModelSpec
+from search_core.model import ModelSpec, another_version
 from search_core.points import Batch, Hit, Point, Vectors
 
 State = Literal["building", "ready"]
@@ -44,11 +44,14 @@ class Collection:
         Raises:
             ModelMismatchError: the collection was made by another model.
         """
-        if self.fingerprint != spec.fingerprint:
-            raise ModelMismatchError(
-                f"collection {self.name} was made by model {self.spec.name} ({self.fingerprint}), "
-                f"not by {spec.name} ({spec.fingerprint}): use --model {self.spec.name}, or --rebuild with the new model"
-            )
+        if self.fingerprint == spec.fingerprint:
+            return
+        if self.spec.name == spec.name:
+            raise another_version(f"collection {self.name}", spec.name, self.fingerprint, spec)
+        raise ModelMismatchError(
+            f"collection {self.name} was made by model {self.spec.name} ({self.fingerprint}), "
+            f"not by {spec.name} ({spec.fingerprint}): use --model {self.spec.name}, or --rebuild with the new model"
+        )
 
 
 @dataclass(frozen=True)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
-import os
+import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -51,8 +51,8 @@ class Points(Protocol):
     async def add(self, id: str, encoded: Encoded, payload: Payload, collection: str) -> None:
         """Writes one point."""
 
-    async def remove(self, id: str, collection: str) -> Point:
-        """Deletes one point and returns what it was."""
+    async def remove(self, id: str, collection: str) -> None:
+        """Deletes one point; one that is not there is no error."""
 
 
 @dataclass(frozen=True)
@@ -90,7 +90,7 @@ class Library:
         self._serve = settings.serve
         self._source = settings.source
         self._media_root = settings.media_root.absolute()
-        self._thumbnails = ThumbnailCache(settings.store.path / "thumbnails", settings.image, settings.source)
+        self._thumbnails = ThumbnailCache(settings.thumbnails, settings.image, settings.source)
         self._encode_image = encode_image
         self._points = points
         self._pins = pins
@@ -179,13 +179,18 @@ class Library:
         Raises:
             NotFoundError: there is none of this id.
         """
-        point = await self._pins.answer(None, lambda pin: self._points.remove(id, pin.collection))
-        payload = point.payload
+        payload = (await self._pins.answer(None, lambda pin: self._remove(pin, id))).payload
         uri = str(payload["uri"])
         await asyncio.to_thread(self._thumbnails.forget, uri, _version(payload))
         path = local_path(uri)
         if path is not None and path.resolve().is_relative_to(self._media_root.resolve()):
             path.unlink(missing_ok=True)
+
+    async def _remove(self, pin: Pin, id: str) -> Point:
+        """The point that is removed, read first: a removal whose answer was lost is made again."""
+        point = await self._points.point(id, pin.collection)
+        await self._points.remove(id, pin.collection)
+        return point
 
     async def _read(self, uri: str) -> bytes:
         if not is_remote(uri):
@@ -218,6 +223,8 @@ def _keep(path: Path, data: bytes) -> None:
     if path.is_file() and path.stat().st_size == len(data):
         return
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    temporary = path.with_name(
+        f".{path.name}.{uuid.uuid4().hex}.tmp"
+    )  # the same bytes may come twice at once
     temporary.write_bytes(data)
     temporary.replace(path)

@@ -197,7 +197,10 @@ async def _search_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _validation_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
-    fields = [_field(one["loc"], one["msg"]) for one in error.errors()[:MAX_ERRORS]]
+    fields = [
+        _no_json(one) if one["type"] == "json_invalid" else _field(one["loc"], one["msg"])
+        for one in error.errors()[:MAX_ERRORS]
+    ]
     return problem(request, 422, "invalid-request", _summary(fields), fields)
 
 
@@ -205,6 +208,12 @@ async def _http_error(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     kind = {413: "too-large", 404: "not-found"}.get(error.status_code)
     return problem(request, error.status_code, kind, str(error.detail), headers=error.headers)
+
+
+def _no_json(error: Mapping[str, Any]) -> InvalidField:
+    """A body that cannot be parsed: FastAPI has the place in it where a field's name would be."""
+    where, why = error["loc"][-1], error.get("ctx", {}).get("error", "")
+    return InvalidField(detail=f"the body is not valid JSON: {why} at character {where}")
 
 
 def _field(location: Sequence[Any], message: str) -> InvalidField:

@@ -114,17 +114,14 @@ class Retrieval:
         await self._on(collection, answer, encoded.fingerprint)
         self._catalogue.forget()
 
-    async def remove(self, id: str, collection: str) -> Point:
-        """Deletes one point and returns what it was."""
+    async def remove(self, id: str, collection: str) -> None:
+        """Deletes one point; one that is not there is no error."""
 
-        async def answer(found: Collection) -> Point:
-            point = (await self._points(found.name, [id], with_vectors=False))[id]
+        async def answer(found: Collection) -> None:
             await self._store.delete(found.name, [id])
-            return point
 
-        point = await self._on(collection, answer)
+        await self._on(collection, answer)
         self._catalogue.forget()
-        return point
 
     async def facets(
         self, fields: Sequence[str], where: Filter, limit: int, collection: str

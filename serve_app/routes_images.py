@@ -11,6 +11,7 @@ from pydantic import BaseModel, StringConstraints
 
 from search_core.errors import NotFoundError
 from search_core.pictures import THUMBNAIL_TYPE
+from serve_app.form_fields import only
 from serve_app.library import Content, Library
 
 MAX_CAPTIONS = 16
@@ -79,7 +80,7 @@ def image_routes(library: Library) -> APIRouter:
             return Response(status_code=304, headers=headers)
         return Response(data, media_type=THUMBNAIL_TYPE, headers=headers)
 
-    @routes.post("", status_code=201)
+    @routes.post("", status_code=201, dependencies=[only("image", "caption")])
     async def upload(
         response: Response,
         image: Annotated[UploadFile, File(description="a picture file")],

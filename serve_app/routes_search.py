@@ -12,6 +12,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationErr
 from search_core.errors import InvalidRequestError
 from search_core.query import DEFAULT_LIMIT, MAX_LIMIT, MAX_TEXT_CHARS, SearchRequest, SearchResponse, Term
 from search_core.settings import Settings
+from serve_app.form_fields import only
 from serve_app.problems import invalid_request
 from serve_app.service import SearchService, decode_base64
 
@@ -81,7 +82,7 @@ def search_routes(service: SearchService, settings: Settings) -> APIRouter:
         """Search by one text."""
         return await service.search(SearchRequest(terms=[Term(text=query.q)], limit=query.limit))
 
-    @routes.post("/search/image")
+    @routes.post("/search/image", dependencies=[only("image", "query")])
     async def search_by_image(
         image: Annotated[UploadFile, File(description="a picture file: one more term, of weight 1")],
         query: Annotated[

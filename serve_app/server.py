@@ -7,7 +7,6 @@ import contextlib
 import os
 import sys
 from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import ray
@@ -15,8 +14,8 @@ import ray
 from search_core.errors import NothingPublishedError, UsageError
 from search_core.model import ModelSpec, present_model, resolve_model
 from search_core.owner import start_owner, stop_owner
-from search_core.server_file import FILE_NAME, RunningServer, find_server, process_start
-from search_core.settings import Settings
+from search_core.server_file import RunningServer, find_server, note_path, process_start
+from search_core.settings import Settings, StoreSettings
 from search_core.store import Store, published
 from search_core.stores import open_store
 from serve_app.local_port import require_free_port
@@ -54,8 +53,8 @@ def run_server(
     settings = _absolute(settings)
     export_to(settings.serve.tracing)
     with stop_on_signals() as signals:
-        _refuse_second(settings.store.path)
-        killed_before = (settings.store.path / FILE_NAME).exists()
+        _refuse_second(settings.store)
+        killed_before = note_path(settings.store).exists()
         require_free_port(settings.serve.host, settings.serve.port, LEFTOVER_PORT_S if killed_before else 0.0)
         with local_ray((APPLICATIONS, *imports), settings.serve.metrics_port):
             signals.install()
@@ -85,7 +84,7 @@ async def serving_spec(store: Store, settings: Settings) -> ModelSpec:
     return present_model(collection.spec)
 
 
-def _refuse_second(store: Path) -> None:
+def _refuse_second(store: StoreSettings) -> None:
     running = find_server(store)
     if running is not None:
         raise UsageError(f"this store is served already, at {running.url} (process {running.pid})")
@@ -119,7 +118,7 @@ def _announced(settings: Settings) -> Iterator[None]:
     started = process_start(os.getpid()) or ""
     address = ray.get_runtime_context().gcs_address
     try:
-        RunningServer(os.getpid(), started, settings.serve.url, address).write(settings.store.path)
+        RunningServer(os.getpid(), started, settings.serve.url, address).write(settings.store)
         yield
     finally:
-        RunningServer.remove(settings.store.path)
+        RunningServer.remove(settings.store)

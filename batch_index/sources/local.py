@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import errno
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from batch_index.sources.files import GLOB_SIGNS, ListedFile, matches, suffix_of
@@ -17,22 +17,26 @@ NOT_THERE = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 class LocalFiles:
     """A folder (with all below it), a file, or a glob pattern. A `Listing`."""
 
-    def __init__(self, given: str) -> None:
-        """Checks that it is there.
+    def __init__(self, given: str, apart: Iterable[Path] = ()) -> None:
+        """Checks that it is there. Folders `apart` are not listed.
 
         Raises:
-            SourceError: nothing is there, or it cannot be read.
+            SourceError: nothing is there, it cannot be read, or it is in a folder apart.
         """
         path = _upwards_resolved(local_path(given) or Path(given).expanduser())
         self.given = given
         self.pattern = path if GLOB_SIGNS & set(given) and not path.exists() else None
         self.root = path
         self._unlisted: set[Path] = set()
+        self._apart = {_real(folder) for folder in apart}
         self._is_folder = path.is_dir()  # as it was: one that vanishes must not look like an empty one
         if self.pattern is None and not path.exists():
             raise SourceError(f"source {given} does not exist")
         if self._is_folder and not os.access(path, os.R_OK | os.X_OK):
             raise SourceError(f"source {given} cannot be read: permission denied")
+        base = _real(path if self.pattern is None else Path(*_split(path)[0]))
+        if not self._apart.isdisjoint((base, *base.parents)):
+            raise SourceError(f"source {given} is a folder of the store's own")
 
     def suffixes(self) -> Iterator[str]:
         """The endings of the files."""
@@ -89,9 +93,8 @@ class LocalFiles:
 
     def _paths(self) -> Iterator[Path]:
         if self.pattern is not None:
-            yield from self._matching(
-                Path(self.pattern.anchor), self.pattern.relative_to(self.pattern.anchor).parts
-            )
+            base, rest = _split(self.pattern)
+            yield from self._matching(Path(*base), rest)
         elif self._is_folder:
             yield from self._walk()
         else:
@@ -103,7 +106,7 @@ class LocalFiles:
         if first == "**":
             yield from self._matching(folder, rest or ("*",))
             for path in self._children(folder, "*"):
-                if _is_folder(path):
+                if _is_folder(path) and not self._is_apart(path):
                     yield from self._matching(path, pattern)
             return
         found = self._children(folder, first) if GLOB_SIGNS & set(first) else [folder / first]
@@ -111,7 +114,7 @@ class LocalFiles:
             if not rest:
                 if os.path.lexists(path):
                     yield path
-            elif _is_folder(path):
+            elif _is_folder(path) and not self._is_apart(path):
                 yield from self._matching(path, rest)
 
     def _children(self, folder: Path, pattern: str) -> list[Path]:
@@ -125,10 +128,17 @@ class LocalFiles:
 
     def _walk(self) -> Iterator[Path]:
         for parent, folders, names in os.walk(self.root, onerror=self._note):
-            folders[:] = sorted(name for name in folders if not name.startswith("."))
+            folders[:] = sorted(
+                name
+                for name in folders
+                if not name.startswith(".") and not self._is_apart(Path(parent, name))
+            )
             for name in sorted(names):
                 if not name.startswith("."):
                     yield Path(parent, name)
+
+    def _is_apart(self, folder: Path) -> bool:
+        return bool(self._apart) and _real(folder) in self._apart
 
     def _note(self, error: OSError) -> None:
         """Remembers a folder that could not be listed: nothing below it may be taken for gone."""
@@ -139,9 +149,22 @@ class LocalFiles:
             self._unlisted.add(folder.absolute())
 
 
+def _real(path: Path) -> Path:
+    """Without links; `Path.resolve` raises where they go round, before Python 3.13."""
+    return Path(os.path.realpath(path))
+
+
 def _is_folder(path: Path) -> bool:
     """Not of one whose parent may not be searched; `Path.is_dir` raises there before Python 3.14."""
     return os.path.isdir(path)  # noqa: PTH112
+
+
+def _split(pattern: Path) -> tuple[Sequence[str], Sequence[str]]:
+    """The folder that a glob begins in, and what is to match below it."""
+    parts = pattern.parts
+    signs = (index for index, part in enumerate(parts) if GLOB_SIGNS & set(part))
+    first = next(signs, len(parts) - 1)
+    return parts[:first], parts[first:]
 
 
 def _upwards_resolved(path: Path) -> Path:

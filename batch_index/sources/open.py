@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from pathlib import Path
+
 from batch_index.sources.files import Listing, kind_of
 from batch_index.sources.inside import Contents, InsideSource
 from batch_index.sources.local import LocalFiles
@@ -24,26 +27,28 @@ CONTENTS: dict[str, Contents] = {
 }
 
 
-def open_source(given: str, settings: SourceSettings) -> Source:
+def open_source(given: str, settings: SourceSettings, apart: Sequence[Path] = ()) -> Source:
     """The source behind what the user wrote: where it is by its scheme, what it is by the endings of its files.
+
+    Local folders `apart` are not listed.
 
     Raises:
         SourceError: nothing is there, or it cannot be read.
     """
     if not given.strip():
         raise SourceError("a source is empty: name a folder, a file or a glob")
-    listing = _listing(given, settings)
+    listing = _listing(given, settings, apart)
     suffix = kind_of(listing)
     if suffix is None:
         return PictureSource(listing)
     return InsideSource(listing, suffix, CONTENTS[suffix], settings)
 
 
-def _listing(given: str, settings: SourceSettings) -> Listing:
+def _listing(given: str, settings: SourceSettings, apart: Sequence[Path]) -> Listing:
     if is_object(given):
         return ObjectFiles(given, settings)
     if is_remote(given):
         raise SourceError(f"source {given}: write URLs into a list, one a line, in a file that ends in .txt")
     if "://" in given and not given.startswith("file://"):
         raise SourceError(f"source {given}: only local files, s3:// and gs:// can be indexed")
-    return LocalFiles(given)
+    return LocalFiles(given, apart)

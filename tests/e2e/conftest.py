@@ -1,4 +1,4 @@
-"""One index of the samples and one server for all end-to-end tests, and a browser."""
+"""One index of the samples and one server, the demo's, for all end-to-end tests, and a browser."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ BROWSER_ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
+SAMPLE_PICTURES = 460
 SCREENSHOTS_VARIABLE = "IMAGE_SEARCH_SCREENSHOTS"
 
 
@@ -30,14 +31,14 @@ def product(tmp_path_factory: pytest.TempPathFactory) -> Product:
     product = Product(tmp_path_factory.mktemp("product") / "store")
     report = product.json("index", str(SAMPLES))
     assert report["quarantined"] == 0
-    assert report["added"] == report["seen"] >= 300
+    assert report["added"] == report["seen"] == SAMPLE_PICTURES
     return product
 
 
 @pytest.fixture(scope="session")
 def url(product: Product) -> Iterator[str]:
-    """The server of the samples; when it has stopped, nothing of it is left."""
-    with product.serving() as url:
+    """The demo on the samples, which it finds indexed; when it has stopped, nothing of it is left."""
+    with product.serving("demo", says=f"{SAMPLE_PICTURES} pictures, 0 new.") as url:
         yield url
     product.assert_nothing_left()
 
@@ -53,6 +54,6 @@ def browser() -> Iterator[Browser]:
 
 @pytest.fixture(scope="session")
 def screenshots(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Where screenshots go: docs/images when `make screenshots` asks for it, else a folder of the test run."""
+    """Where screenshots go: docs/images when `make docs` asks for it, else a folder of the test run."""
     named = os.environ.get(SCREENSHOTS_VARIABLE)
     return Path(named) if named else tmp_path_factory.mktemp("screenshots")

@@ -19,6 +19,8 @@ from tests.fixtures.processes import assert_none_left
 ROOT = Path(__file__).resolve().parents[2]
 SAMPLES = ROOT / "samples"
 COMMAND = str(Path(sys.executable).with_name("image-search"))
+SETTINGS = ("IMAGE_SEARCH_", "RAY_AUTH_MODE")
+"""Of the tests' own environment, which users do not have: commands join a server's Ray by its token."""
 MARK = "IMAGE_SEARCH_TEST_RUN"
 """Set in the environment of every process of a test, so that what it left behind can be told from others."""
 
@@ -30,8 +32,7 @@ class Product:
         self.store = store
         self.mark = f"{os.getpid()}-{time.monotonic_ns()}"
         self._environment = {
-            **{key: value for key, value in os.environ.items() if not key.startswith("IMAGE_SEARCH_")},
-            "RAY_AUTH_MODE": "disabled",
+            **{key: value for key, value in os.environ.items() if not key.startswith(SETTINGS)},
             "IMAGE_SEARCH_MODEL__NAME": model,
             MARK: self.mark,
         }
@@ -60,10 +61,13 @@ class Product:
         return json.loads(self.run(*words, "--json"))
 
     @contextmanager
-    def serving(self) -> Iterator[str]:
-        """A server on a free port, from its ready line until it has stopped; gives its URL."""
+    def serving(self, command: str = "serve", says: str = "") -> Iterator[str]:
+        """A server on a free port, from its ready line until SIGINT has stopped it; gives its URL.
+
+        `command` may be `demo`, which `says` what it has indexed.
+        """
         port = free_port()
-        server = self.start("serve", "--port", str(port))
+        server = self.start(command, "--port", str(port))
         try:
             assert server.stdout is not None
             line = server.stdout.readline()
@@ -71,9 +75,10 @@ class Product:
                 _, errors = server.communicate(timeout=60)
                 raise AssertionError(f"the server did not start: {line}{errors}")
             yield f"http://127.0.0.1:{port}"
-            server.send_signal(signal.SIGTERM)
+            server.send_signal(signal.SIGINT)
             _, errors = server.communicate(timeout=60)
             assert server.returncode == 0, errors
+            assert says in errors
         finally:
             if server.poll() is None:
                 server.kill()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import signal
 import threading
@@ -79,6 +80,31 @@ def test_a_second_server_on_the_store_is_refused(product: Product, url: str) -> 
     assert "served already" in line
 
 
+@pytest.mark.parametrize(
+    ("words", "code", "says"),
+    [
+        ([""], 1, "blank"),
+        (["word " * 10_000], 1, "at most"),
+        (["--image", "missing.jpg"], 2, "missing.jpg cannot be read"),
+        (["--image", __file__], 1, "picture"),
+        ([], 2, "say what to search for"),
+    ],
+    ids=["blank", "long", "missing", "broken", "nothing"],
+)
+def test_a_search_that_cannot_be_is_one_line(
+    product: Product, url: str, words: list[str], code: int, says: str
+) -> None:
+    (line,) = product.run("search", *words, code=code).splitlines()
+    assert line.startswith("image-search: ")
+    assert says in line
+
+
+def test_a_port_that_is_taken_is_one_line(url: str, tmp_path: Path) -> None:
+    port = str(httpx.URL(url).port)
+    (line,) = Product(tmp_path / "store").run("serve", "--port", port, code=2).splitlines()
+    assert f"port {port}: Address already in use" in line
+
+
 def test_status_names_the_server(product: Product, url: str) -> None:
     status = product.json("status")
     assert status["server"]["url"] == url
@@ -96,7 +122,7 @@ def test_stopping_an_index_run_leaves_no_process_and_a_usable_store(
     job.send_signal(number)
     _, errors = job.communicate(timeout=60)
     assert job.returncode == 1
-    assert len(errors.strip().splitlines()) == 1, errors
+    assert len(errors.splitlines()) == 1, errors
     product.assert_nothing_left()
     report = product.json("index", str(SAMPLES))
     assert report["added"] + report["unchanged"] == report["seen"]
@@ -105,12 +131,12 @@ def test_stopping_an_index_run_leaves_no_process_and_a_usable_store(
 
 def test_a_killed_server_can_be_started_again(tmp_path: Path) -> None:
     product = Product(tmp_path / "store", model="fake")
-    product.json("index", str(SAMPLES / "images" / "food"))
-    server = product.start("serve", "--port", str(free_port()))
+    server = product.start("demo", "--port", str(free_port()))
     assert server.stdout is not None
     assert "ready" in server.stdout.readline()
     server.kill()
-    server.communicate()
+    _, errors = server.communicate()
+    assert re.search(r"^(\d+) pictures, \1 new\.$", errors, re.MULTILINE)
     with product.serving() as url:
         assert httpx.get(f"{url}/api/search", params={"q": "red"}, timeout=30).json()["hits"]
     product.assert_nothing_left()

@@ -361,6 +361,10 @@ def test_a_run_brings_the_collection_up_to_date(world, first):
     assert all(after[uri].payload == before[uri].payload for uri in untouched)
     assert set(world.quarantine()) == world.uris("broken/cut.png", "broken/bomb.png")
     assert world.run.light("index", pictures)["unchanged"] == len(after)
+    (pictures / "new.png").unlink()
+    report = world.run.light("index", pictures, "--delete-missing")  # with nothing to index, without Ray
+    assert (report["deleted"], report["unchanged"]) == (1, len(after) - 1)
+    assert set(world.points()) == set(after) - world.uris("new.png")
 
 
 def test_a_rebuild_takes_the_place_of_the_old_collection_and_can_be_rolled_back(world, first):

@@ -5,6 +5,7 @@ among them what the dashboard and the alert rules ask of a run.
 from __future__ import annotations
 
 import json
+import re
 import signal
 import threading
 from urllib.request import urlopen
@@ -61,6 +62,14 @@ def test_dashboard_and_alerts_ask_of_a_run_what_it_exports(local_ray):
     until(is_all_there, exported.missing)
 
 
+def assert_consistent(line: str) -> None:
+    """No picture is shown as done and as in flight."""
+    numbers = re.search(r": ([\d,]+) of ([\d,]+) .* ([\d,]+) in flight", line)
+    assert numbers, line
+    done, total, in_flight = (int(number.replace(",", "")) for number in numbers.groups())
+    assert done + in_flight <= total, line
+
+
 def test_a_run_is_seen_while_it_works(tmp_path):
     for number in range(PICTURES):
         put(tmp_path / "pictures", f"{number:04}.png", unique(number))
@@ -99,6 +108,7 @@ def test_a_run_is_seen_while_it_works(tmp_path):
     commands.assert_nothing_left()
 
     assert f" of {PICTURES} pictures, " in line
+    assert_consistent(line)
     assert all(word in line for word in (" left ", "(prepare ", "embed ", " in flight)"))
     assert {"pictures_total.prepare", "pictures_total.embed", "seconds_total.write", "in_flight"} <= set(seen)
     assert 0 < seen["pictures_total.write"] <= seen["pictures_total.prepare"] <= PICTURES

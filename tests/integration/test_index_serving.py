@@ -32,9 +32,11 @@ def owner(local_ray: str, tmp_path: Path) -> Iterator[Store]:
     owned = start_owner(StoreSettings(path=tmp_path / "store"))
     started = process_start(os.getpid())
     assert started is not None
-    RunningServer(os.getpid(), started, "http://127.0.0.1:1", local_ray).write(tmp_path / "store")
+    RunningServer(os.getpid(), started, "http://127.0.0.1:1", local_ray).write(
+        StoreSettings(path=tmp_path / "store")
+    )
     yield owned
-    RunningServer.remove(tmp_path / "store")
+    RunningServer.remove(StoreSettings(path=tmp_path / "store"))
     stop_owner(owned)
 
 
@@ -126,7 +128,9 @@ def test_a_server_that_does_not_answer_is_one_line(tmp_path):
     started = process_start(os.getpid())
     assert started is not None
     address = f"127.0.0.1:{free_port()}"
-    RunningServer(os.getpid(), started, "http://127.0.0.1:1", address).write(tmp_path / "store")
+    RunningServer(os.getpid(), started, "http://127.0.0.1:1", address).write(
+        StoreSettings(path=tmp_path / "store")
+    )
     commands = Commands(tmp_path, "--store", "store")
     _, errors = commands.run("index", "pictures", code=1)
     (line,) = errors.splitlines()
@@ -135,7 +139,9 @@ def test_a_server_that_does_not_answer_is_one_line(tmp_path):
 
 def test_a_server_that_has_ended_is_ignored(tmp_path):
     put(tmp_path, "pictures/a.png", unique(1))
-    RunningServer(os.getpid(), "1", "http://127.0.0.1:1", "127.0.0.1:1").write(tmp_path / "store")
+    RunningServer(os.getpid(), "1", "http://127.0.0.1:1", "127.0.0.1:1").write(
+        StoreSettings(path=tmp_path / "store")
+    )
     commands = Commands(tmp_path, "--store", "store")
     assert commands.light("index", "pictures", "--dry-run")["added"] == 1
     assert commands.light("status")["server"] is None

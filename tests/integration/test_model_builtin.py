@@ -42,7 +42,7 @@ def files(lines: list[dict]) -> list[bytes]:
 
 
 def test_it_is_small_and_complete():
-    assert (BUILTIN_PATH / "open_clip_model.safetensors").stat().st_size < 60_000_000
+    assert (BUILTIN_PATH / "open_clip_model.safetensors").stat().st_size < 45_000_000
     spec = resolve_model("builtin")
     assert spec.weights_id.startswith("sha256:")
     assert resolve_model(f"local-dir:{BUILTIN_PATH}").fingerprint == spec.fingerprint

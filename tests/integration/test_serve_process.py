@@ -10,6 +10,7 @@ from pathlib import Path
 
 import httpx
 
+from search_core.edge_files import EdgeFiles
 from search_core.server_file import FILE_NAME, find_server
 from search_core.settings import StoreSettings
 from tests.fixtures.qdrant_server import QdrantServer
@@ -21,9 +22,12 @@ def test_a_server_that_was_killed_leaves_the_store_and_the_port_usable(tmp_path:
     server.index()
     first = server.start()
     server.ready(first)
-    announced = find_server(server.store.path)
+    announced = find_server(server.store)
     assert announced is not None
     assert (announced.pid, announced.url) == (first.pid, server.url)
+
+    holder = EdgeFiles(server.store.path).holder(server.collection)
+    assert holder.startswith(f"process {first.pid} (")  # it is an actor of its that has the shard open
 
     second = server.start()
     _, errors = second.communicate(timeout=120)
@@ -40,7 +44,7 @@ def test_a_server_that_was_killed_leaves_the_store_and_the_port_usable(tmp_path:
     first.kill()
     first.communicate()
     assert (server.store.path / FILE_NAME).exists()
-    assert find_server(server.store.path) is None
+    assert find_server(server.store) is None
 
     again = server.start()
     server.ready(again)

@@ -1,8 +1,12 @@
-"""A running server follows the alias to a collection of another model and back, under clients that never pause."""
+"""A running server follows the alias to a collection of another model and back, under clients that never pause.
+
+What was uploaded to it is in the other collection too, and its encoders give the vectors that the index run gave.
+"""
 
 from __future__ import annotations
 
 import asyncio
+import base64
 import itertools
 import threading
 from collections.abc import Callable
@@ -33,6 +37,7 @@ OLD, NEW = resolve_model("fake"), resolve_model("fake/32")
 COLOURS = ("red", "green", "blue", "yellow", "cyan", "magenta", "orange", "white")
 READERS = 4
 LIMIT = 5
+TEAL = (20, 150, 120)
 
 
 @dataclass(frozen=True)
@@ -134,9 +139,11 @@ def test_publish_and_rollback_under_load(store: StoreSettings, commands: Command
     server = Served(store)
     server.index()
     with server.running():
+        upload(server)
         readers = [Reader(server.url, query_of(number)) for number in range(READERS)]
         try:
-            old, new = server.collection, switch_there_and_back(server, commands, readers)
+            old = server.collection
+            new, embedded = switch_there_and_back(server, commands, readers)
         finally:
             for reader in readers:
                 reader.stop()
@@ -147,11 +154,23 @@ def test_publish_and_rollback_under_load(store: StoreSettings, commands: Command
     for _, answer in answers:
         assert answer["model"] == models[answer["collection"]].name
     asyncio.run(assert_right(store, models, answers))
+    asyncio.run(assert_same_vectors(store, new, embedded))
     commands.assert_nothing_left()
 
 
-def switch_there_and_back(server: Served, commands: Commands, readers: list[Reader]) -> str:
-    """Publishes a collection of another model, rolls back, and waits for the readers each time; its name."""
+def upload(server: Served) -> None:
+    """Adds a picture that no source lists."""
+    with server.client() as client:
+        files = {"image": ("teal.png", picture(TEAL))}
+        assert client.post("/images", files=files, data={"caption": "a teal one"}).status_code == 201
+
+
+def switch_there_and_back(
+    server: Served, commands: Commands, readers: list[Reader]
+) -> tuple[str, dict[str, list[float]]]:
+    """Publishes a collection of another model, rolls back, and waits for the readers each time; its name, and what the
+    server made of some of its pictures.
+    """
     store, old = server.store, server.collection
 
     def all_served_by(spec: ModelSpec) -> None:
@@ -163,6 +182,7 @@ def switch_there_and_back(server: Served, commands: Commands, readers: list[Read
     all_served_by(NEW)
     with server.client() as client:
         assert_serves(client, NEW, new)
+        embedded = embed(client, [ids[0] for ids in server.ids.values()])
         assert_closed(store, old)
         named = client.post("/search", json={"terms": [{"text": "red"}], "limit": 3, "collection": old})
         assert (named.json()["model"], named.json()["collection"]) == (OLD.name, old)
@@ -173,13 +193,23 @@ def switch_there_and_back(server: Served, commands: Commands, readers: list[Read
         all_served_by(OLD)
         assert_serves(client, OLD, old)
         assert_closed(store, new)
-    return new
+    return new, embedded
+
+
+def embed(client: httpx.Client, ids: list[str]) -> dict[str, list[float]]:
+    """Vectors of pictures by id, from their bytes."""
+    files = [client.get(f"/images/{id}/content").content for id in ids]
+    body = {"images_base64": [base64.b64encode(file).decode() for file in files]}
+    return dict(zip(ids, client.post("/embed", json=body).json()["images"], strict=True))
 
 
 def assert_serves(client: httpx.Client, spec: ModelSpec, collection: str) -> None:
     """Whatever tells of the server tells of this collection."""
     ready = client.get("/ready").json()
-    assert (ready["model"], ready["collection"], ready["total_indexed"]) == (spec.name, collection, 30)
+    assert (ready["model"], ready["collection"], ready["total_indexed"]) == (spec.name, collection, 31)
+    query = {"query": '{"limit":1}'}
+    (hit,) = client.post("/search/image", files={"image": picture(TEAL)}, data=query).json()["hits"]
+    assert (hit["payload"]["caption"], hit["payload"]["original_name"]) == ("a teal one", "teal.png")
     status = client.get("/status").json()
     assert (status["fingerprint"], status["collection"]) == (spec.fingerprint, collection)
     assert status["next"] is None
@@ -193,6 +223,16 @@ def assert_closed(store: StoreSettings, collection: str) -> None:
         return
     folder = f"{EdgeFiles(store.path).shard(collection, 1).parent}/"
     until(lambda: not any(file.startswith(folder) for pid in pids() for file in open_files(pid)))
+
+
+async def assert_same_vectors(settings: StoreSettings, name: str, vectors: dict[str, list[float]]) -> None:
+    """The collection, which an index run made, has these."""
+    store = open_store(settings)
+    points = await store.retrieve(name, list(vectors), with_vectors=True)
+    await store.close()
+    assert len(points) == len(vectors)
+    for point in points:
+        np.testing.assert_allclose(point.vector, vectors[point.id], atol=1e-5)
 
 
 async def assert_right(

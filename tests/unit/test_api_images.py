@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import io
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -142,6 +143,26 @@ async def test_an_upload_is_found_at_once_and_deleted_completely(api: ApiUnderTe
     assert not thumbnails(api)
     assert (await api.client.get(f"/images/{id}")).status_code == 404
     assert (await api.client.get("/ready")).json()["total_indexed"] == 30
+
+
+async def test_the_same_bytes_uploaded_twice_at_once(
+    api: ApiUnderTest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = picture((200, 30, 90), kind="JPEG")
+    both, write = threading.Barrier(2), Path.write_bytes
+
+    def write_together(path: Path, content: bytes) -> int:
+        written = write(path, content)
+        both.wait(60)
+        return written
+
+    monkeypatch.setattr(Path, "write_bytes", write_together)
+    posts = [api.client.post("/images", files={"image": ("a.jpg", data)}) for _ in range(2)]
+    one, other = await asyncio.gather(*posts)
+    assert {one.status_code, other.status_code} <= {200, 201}
+    assert one.json()["id"] == other.json()["id"]
+    kept = await asyncio.to_thread(lambda: list(api.settings.media_root.iterdir()))
+    assert kept == [file_of(one.json()["uri"])]
 
 
 async def test_deleting_an_indexed_picture_keeps_its_file(api: ApiUnderTest) -> None:

@@ -339,3 +339,22 @@ async def test_pages_of_other_sites_may_not_write(api: ApiUnderTest, site: str) 
 
 async def test_terms_that_cancel_out(api: ApiUnderTest) -> None:
     assert_problem(await api.search(terms=[RED, {**RED, "weight": -1.0}]), 422)
+
+
+@pytest.mark.parametrize("path", ["/search/image", "/images"])
+async def test_an_unknown_field_of_a_form(api: ApiUnderTest, path: str) -> None:
+    files = {"image": picture("red")}
+    body = assert_problem(await api.client.post(path, files=files, data={"captoin": "a"}), 422)
+    assert body["detail"].startswith("captoin: is no field of this form: it takes image, ")
+    assert body["errors"][0]["parameter"] == "captoin"
+    twice = assert_problem(await api.client.post(path, files={**files, "other": picture("blue")}), 422)
+    assert twice["errors"][0]["parameter"] == "other"
+    assert (await api.client.post(path, files=files)).is_success
+
+
+@pytest.mark.parametrize("path", ["/search", "/embed"])
+async def test_a_body_that_is_no_json_is_told_in_words(api: ApiUnderTest, path: str) -> None:
+    headers = {"Content-Type": "application/json"}
+    body = assert_problem(await api.client.post(path, content='{"terms": nope}', headers=headers), 422)
+    assert body["detail"] == "the body is not valid JSON: Expecting value at character 10"
+    assert body["errors"] == [{"detail": body["detail"]}]

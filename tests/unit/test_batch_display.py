@@ -38,7 +38,7 @@ def test_a_log_gets_a_line_when_the_last_one_is_long_enough_ago():
         "indexing: 900 of 10,000 pictures, 10/s, 15 min left (2 in flight)\n",
     ]
     assert out.getvalue() == "".join(lines)
-    assert len(asked) == len(lines)
+    assert len(asked) == 1 + len(lines)
 
 
 def test_what_has_no_end_yet_has_no_remaining_time():
@@ -76,10 +76,13 @@ def test_a_terminal_gets_a_bar_with_the_details():
 def test_rates_are_those_since_the_last_look():
     clock, progress = Clock(), Progress()
     rates = Rates(lambda: progress, clock)
-    progress = Progress({"prepare": StageCount(2000, 1.5)}, in_flight=500)
+    clock.now += 1000  # until everything has started
+    progress = Progress({"prepare": StageCount(700, 0.5)}, in_flight=600)
+    assert rates() == "600 in flight"
+    progress = Progress({"prepare": StageCount(2700, 1.5)}, in_flight=500)
     clock.now += 2
     assert rates() == "prepare 1,000/s, 500 in flight"
-    progress = Progress({"prepare": StageCount(2400, 1.9), "embed": StageCount(6000, 3.0)}, in_flight=1500)
+    progress = Progress({"prepare": StageCount(3100, 1.9), "embed": StageCount(6000, 3.0)}, in_flight=1500)
     clock.now += 4
     assert rates() == "prepare 100/s, embed 1,500/s, 1,500 in flight"
 

@@ -13,7 +13,7 @@ from batch_index.plan_file import PlanFile
 from batch_index.sources import Source, SourceItem, open_source
 from search_core.errors import SourceError
 from search_core.pictures import file_uri, local_path
-from search_core.settings import SourceSettings
+from search_core.settings import Settings, SourceSettings, StoreSettings
 from tests.fixtures.pictures import plain, put
 
 PNG = plain("red")
@@ -129,6 +129,33 @@ def test_names_that_are_no_text_are_listed(tmp_path):
     (file,) = opened(str(tmp_path)).items()
     file.uri.encode("ascii")
     assert os.fsencode(local_path(file.uri) or "") == odd
+
+
+def test_folders_of_the_store_are_not_listed(folder, monkeypatch):
+    monkeypatch.chdir(folder)
+    for name in ("store/media/m.jpg", "store/thumbnails/ab/t.jpg", "store/quarantine/q.parquet"):
+        put(folder, name, PNG)
+    apart = Settings(store=StoreSettings(path=Path("store"))).own_folders
+
+    def listed(given: str) -> list[str]:
+        return [name_of(item) for item in open_source(given, SourceSettings(), apart).items()]
+
+    assert listed(".") == listed(str(folder)) == ["a.PNG", "b.jpg", "c.webp", "d.gif"]
+    assert listed("**/*.jpg") == listed("*.jpg") == ["b.jpg"]
+    assert listed("store*/*/*.jpg") == []
+    put(folder, "store/mine/o.jpg", PNG)
+    assert listed("store") == listed("store/*/*.jpg") == ["o.jpg"]
+    for given in ("store/media", "store/thumbnails/ab/*.jpg", "store/media/m.jpg", "store/thumbnails/ab"):
+        with pytest.raises(SourceError, match="a folder of the store's own"):
+            listed(given)
+
+
+def test_a_table_of_the_store_is_not_taken_for_the_source(tmp_path):
+    put(tmp_path, "store/quarantine/q.parquet", PNG)
+    put(tmp_path, "urls.txt", b"http://127.0.0.1/a.jpg\n")
+    apart = Settings(store=StoreSettings(path=tmp_path / "store")).own_folders
+    (item,) = open_source(str(tmp_path), SourceSettings(), apart).items()
+    assert item.uri == "http://127.0.0.1/a.jpg"
 
 
 def test_the_users_folder_may_be_written_as_a_tilde(folder, monkeypatch):

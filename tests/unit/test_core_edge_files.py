@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from search_core.edge_files import EdgeFiles, read_json, write_json
+from search_core.edge_files import EdgeFiles, Holder, read_json, write_json
 from search_core.errors import NotFoundError, StoreError
 
 
@@ -121,5 +121,7 @@ def test_the_holder_is_named(tmp_path):
     files.write_metadata("a__f__1", {})
     files.sign("a__f__1")
     assert files.holder("a__f__1").startswith(f"process {os.getpid()} (")
+    EdgeFiles(tmp_path, Holder(7, "image-search index")).sign("a__f__1")  # as an actor does for its driver
+    assert files.holder("a__f__1") == "process 7 (image-search index)"
     (tmp_path / "collections" / "a__f__1" / "holder.json").write_text("{")
     assert files.holder("a__f__1") == "another process"

@@ -10,7 +10,7 @@ import pytest
 
 from search_core import model
 from search_core.errors import ModelError, ModelMismatchError
-from search_core.model import ModelSpec, Preprocess, resolve_model
+from search_core.model import ModelSpec, Preprocess, present_model, resolve_model
 from search_core.store import Collection, belongs_to, new_collection_name, new_metadata
 
 CONFIG = {
@@ -37,6 +37,16 @@ def test_a_folder_says_what_its_model_is(tmp_path):
     assert spec.architecture == f"local-dir:{tmp_path / 'm'}"
     assert spec.pretrained is None
     assert spec.preprocess == Preprocess((160, 160), (0.1, 0.2, 0.3), (0.4, 0.5, 0.6), "bicubic", "squash", 0)
+
+
+def test_a_path_means_the_same_in_every_working_folder(tmp_path, monkeypatch):
+    folder(tmp_path / "m")
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    monkeypatch.chdir(tmp_path)
+    first, second = resolve_model("local-dir:m"), resolve_model("ViT-B-32/w.pt")
+    assert (first.name, second.name) == (f"local-dir:{tmp_path / 'm'}", f"ViT-B-32/{tmp_path / 'w.pt'}")
+    monkeypatch.chdir("/")
+    assert [present_model(spec) for spec in (first, second)] == [first, second]
 
 
 def test_what_a_folder_does_not_say_is_what_open_clip_takes(tmp_path):
@@ -195,6 +205,13 @@ def test_a_collection_refuses_another_model():
         ModelMismatchError, match=r"made by model fake .*not by fake/128 .*--model fake, or --rebuild"
     ):
         collection.require(other)
+    another = dataclasses.replace(other, name="fake")
+    with pytest.raises(ModelMismatchError) as caught:
+        collection.require(another)
+    assert str(caught.value) == (
+        f"collection images__x__1 was made by another fake ({spec.fingerprint}) than the present one "
+        f"({another.fingerprint}): index again with --rebuild"
+    )
 
 
 def test_collection_names_sort_by_time_and_say_whose_they_are():
