@@ -11,10 +11,8 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, fields
-from operator import attrgetter
 from pathlib import Path
-from typing import Literal
+from typing import Literal, NamedTuple
 
 Action = Literal["added", "updated", "moved"]
 
@@ -29,9 +27,8 @@ MANY_SHARDS = 20_000
 MOST_VALUES = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Task:
-    """A picture to index.
+class Task(NamedTuple):
+    """A picture to index: a plain tuple, as millions of them travel between processes.
 
     `description` is a JSON object of captions and columns. `origin` is the id of the point whose vector it takes
     over, if the plan knows one, and `content_hash` that point's hash.
@@ -48,8 +45,7 @@ class Task:
     content_hash: str = ""
 
 
-COLUMNS = tuple(field.name for field in fields(Task))
-_values = attrgetter(*COLUMNS)
+COLUMNS = Task._fields
 
 
 class PlanFile:
@@ -119,7 +115,7 @@ class PlanFile:
         with self.writing():
             self._db.executemany(
                 f"INSERT INTO task (together, {', '.join(COLUMNS)}) VALUES ({marks})",
-                ((together, *_values(task)) for task, together in tasks),
+                ((together, *task) for task, together in tasks),
             )
 
     def add_gone(self, rows: Iterable[tuple[str, str, int]]) -> None:
@@ -136,7 +132,7 @@ class PlanFile:
             (row,),
         ).fetchall():
             for row, *values in found:
-                yield row, Task(*values)
+                yield row, Task._make(values)
 
     def moved(self, row: int, content_hash: str) -> bool:
         """Makes an added task a move, if a point with these contents is gone and has not moved elsewhere."""
@@ -199,7 +195,7 @@ class PlanFile:
             f"SELECT row, {', '.join(COLUMNS)} FROM task WHERE row BETWEEN ? AND ? ORDER BY row",
             (first, first + rows - 1),
         )
-        return [(row, Task(*values)) for row, *values in found]
+        return [(row, Task._make(values)) for row, *values in found]
 
     def keep_only(self, rows: Iterable[int], max_in_flight: int = UNBOUNDED) -> int:
         """Reduces the plan to some rows and cuts it anew; gives the number of shards."""

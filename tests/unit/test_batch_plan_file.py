@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from dataclasses import replace
 
 import pytest
 
@@ -21,7 +20,7 @@ def plan(tmp_path):
 
 
 def task(number: int, **values: object) -> Task:
-    return replace(TASK, uri=f"file:///{number}.png", **values)
+    return TASK._replace(uri=f"file:///{number}.png", **values)
 
 
 def fill(plan: PlanFile, *groups: tuple[str, int]) -> int:
