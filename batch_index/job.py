@@ -117,7 +117,7 @@ class _Job:
             await self._target.store.annotate(name, collections.run_ended(len(quarantine)))
             return report
         with report.phase("load"):
-            if plan.tasks:
+            if plan.tasks or is_new:  # deletions alone need no other process
                 await self._target.prepare_to_write()
             if self._target.dashboard:
                 self._display.say(f"Ray's dashboard: {self._target.dashboard}")

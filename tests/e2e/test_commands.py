@@ -102,7 +102,7 @@ def test_a_search_that_cannot_be_is_one_line(
 def test_a_port_that_is_taken_is_one_line(url: str, tmp_path: Path) -> None:
     port = str(httpx.URL(url).port)
     (line,) = Product(tmp_path / "store").run("serve", "--port", port, code=2).splitlines()
-    assert f"port {port}: Address already in use" in line
+    assert line.startswith(f"image-search: port {port} on 127.0.0.1 is in use")
 
 
 def test_status_names_the_server(product: Product, url: str) -> None:
