@@ -17,6 +17,7 @@ from ray.serve.handle import DeploymentHandle
 from search_core.errors import OverloadedError, SearchError
 
 ATTEMPTS = 3
+RESTARTING = "a part of the server is restarting: try again in a moment"
 
 
 class ReplicaLostError(OverloadedError):
@@ -30,12 +31,14 @@ def method(handle: DeploymentHandle[Any], name: str) -> Callable[..., Coroutine[
     """
 
     async def call(*args: Any) -> Any:
-        for _ in range(ATTEMPTS - 1):
+        for _ in range(ATTEMPTS):
             try:
                 return await once(*args)
             except ReplicaLostError:
                 continue
-        return await once(*args)
+        raise OverloadedError(
+            RESTARTING
+        )  # and no ReplicaLostError: whoever called this would do it all again
 
     async def once(*args: Any) -> Any:
         with _own_errors():
@@ -61,9 +64,9 @@ def _own_errors() -> Iterator[None]:
     except BackPressureError:
         raise OverloadedError("too many requests at once: try again in a moment") from None
     except RayActorError:
-        raise ReplicaLostError("a part of the server is restarting: try again in a moment") from None
+        raise ReplicaLostError(RESTARTING) from None
     except DeploymentUnavailableError:
-        raise OverloadedError("a part of the server is restarting: try again in a moment") from None
+        raise OverloadedError(RESTARTING) from None
     except RayTaskError as error:
         if isinstance(error.cause, SearchError):
             raise error.cause from None

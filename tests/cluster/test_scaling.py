@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from tests.fixtures.load import Ask, load
-from tests.fixtures.queries import by_id, by_picture, by_text, red
+from tests.fixtures.queries import by_id, by_picture, by_text, of_all_kinds, red
 from tests.fixtures.rehearsal import STAGES, Rehearsal
 
 CLIENTS = 16
@@ -44,5 +44,9 @@ def test_a_slow_store_grows_retrieval(rehearsal: Rehearsal) -> None:
         rehearsal.store.delay_s = 0.0
 
 
-def test_all_shrink_again(rehearsal: Rehearsal) -> None:
-    rehearsal.cluster.until(lambda now: now.counts() == {**dict.fromkeys(STAGES, 1), "Page": 1})
+def test_all_shrink_again_and_no_request_fails(rehearsal: Rehearsal) -> None:
+    ids = rehearsal.ids["red"]
+    with load(rehearsal.cluster.urls, 1, of_all_kinds(ids), check=red(ids)) as running:
+        rehearsal.cluster.until(lambda now: now.counts() == {**dict.fromkeys(STAGES, 1), "Page": 1})
+        running.until_answered(10)
+    assert not running.again, running.again

@@ -54,8 +54,9 @@ async def test_a_call_lost_with_its_replica_is_made_again(lost: int) -> None:
 
 async def test_after_some_attempts_it_is_told_to_come_back() -> None:
     handle = Lossy(Echo(), ATTEMPTS, "say")
-    with pytest.raises(OverloadedError, match="restarting"):
+    with pytest.raises(OverloadedError, match="restarting") as caught:
         await method(handle, "say")("hello")  # type: ignore[arg-type]
+    assert type(caught.value) is OverloadedError  # a caller of the caller does not begin again
     assert handle.calls == ["say"] * ATTEMPTS
 
 
