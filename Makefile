@@ -8,7 +8,7 @@ PIP    := $(BIN)/python -m pip --disable-pip-version-check install --quiet --no-
 # as pip would, but on all cores; some packages carry templates that are no Python
 COMPILE := $(BIN)/python -m compileall -qq -j 0 $(VENV)/lib || true
 PYTEST := $(BIN)/python -m pytest
-FAULTS := tests/faults/test_index_faults.py tests/faults/test_index_cluster.py tests/faults/test_index_poison.py
+FAULTS := tests/faults/test_index_faults.py tests/faults/test_index_poison.py
 DATA   := $(abspath $(or $(IMAGE_SEARCH_TEST_DATA),../shared/data))
 
 unexport PYTHONDONTWRITEBYTECODE # each of Ray's processes would compile what it imports: a start takes twice as long
@@ -16,7 +16,7 @@ unexport PYTHONDONTWRITEBYTECODE # each of Ray's processes would compile what it
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
 .NOTPARALLEL:
-.PHONY: help setup demo test test-faults test-cluster check test-unit test-corpus bench bench-scale scaling-report model docs clean programs data
+.PHONY: help setup demo test test-faults test-cluster test-long check test-unit test-corpus bench bench-scale scaling-report model docs clean programs data
 
 help: ## list the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' Makefile
@@ -26,7 +26,7 @@ setup: preflight-setup $(VENV)/.dev ## make .venv with image-search and the deve
 demo: preflight-demo $(VENV)/.runtime ## index the samples and serve them (PORT=8000)
 	@exec $(BIN)/image-search demo --port $(PORT)
 
-test: preflight-test programs $(VENV)/.dev check ## check style and types, and run the tests (further ones: test-faults, test-cluster, test-corpus)
+test: preflight-test programs $(VENV)/.dev check ## check style and types, and run the tests (further ones: test-faults, test-cluster, test-long, test-corpus)
 	@$(PYTEST) tests/unit tests/integration tests/e2e $(FAULTS) tests/cluster -m "not long"
 
 check: setup ## style, types and import rules
@@ -44,6 +44,9 @@ test-faults: programs setup ## kill processes in 20 index runs, at their end, an
 
 test-cluster: programs setup ## a cluster under load: scaling, losses and upgrades in full (make test has a short form)
 	@$(PYTEST) tests/cluster
+
+test-long: programs setup ## what make test leaves out, but for faults: minutes each, or the same on the other store
+	@$(PYTEST) tests/unit tests/integration tests/e2e tests/cluster -m long
 
 test-corpus: data setup ## the tests on real photos (IMAGE_SEARCH_TEST_DATA, or ../shared/data)
 	@IMAGE_SEARCH_TEST_DATA="$(DATA)" $(PYTEST) -m corpus

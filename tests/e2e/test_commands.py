@@ -111,7 +111,7 @@ def test_status_names_the_server(product: Product, url: str) -> None:
     assert [row["state"] for row in status["collections"]] == ["ready"]
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", [signal.SIGINT, pytest.param(signal.SIGTERM, marks=pytest.mark.long)])
 def test_stopping_an_index_run_leaves_no_process_and_a_usable_store(
     tmp_path: Path, number: signal.Signals
 ) -> None:

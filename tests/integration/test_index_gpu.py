@@ -54,7 +54,11 @@ def placed_run(on: Commands, encoders: int, source: Path) -> tuple[dict[str, Any
 
 
 @pytest.mark.parametrize(
-    ("gpus", "encoders", "share", "visible"), [(2, 2, 1, ["0", "1"]), (1, 3, 0.33, ["0", "0", "0"])]
+    ("gpus", "encoders", "share", "visible"),
+    [
+        (2, 2, 1, ["0", "1"]),
+        pytest.param(1, 3, 0.33, ["0", "0", "0"], marks=pytest.mark.long),
+    ],
 )
 def test_each_encoder_holds_its_gpu_and_reading_holds_none(
     tmp_path: Path, gpus: int, encoders: int, share: float, visible: list[str]

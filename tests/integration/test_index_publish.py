@@ -57,7 +57,7 @@ class World:
         }
 
 
-@pytest.fixture(params=["embedded", "server"])
+@pytest.fixture(params=["embedded", pytest.param("server", marks=pytest.mark.long)])
 def world(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[World]:
     if request.param == "embedded":
         yield World(tmp_path, "--store", str(tmp_path / "store"))

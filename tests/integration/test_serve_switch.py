@@ -114,7 +114,7 @@ def query_of(reader: int) -> Callable[[int], Query]:
     return make
 
 
-@pytest.fixture(params=["embedded", "qdrant"])
+@pytest.fixture(params=["embedded", pytest.param("qdrant", marks=pytest.mark.long)])
 def store(request: pytest.FixtureRequest, tmp_path: Path) -> StoreSettings:
     if request.param == "embedded":
         return StoreSettings(path=tmp_path / "store")

@@ -263,6 +263,7 @@ def wheel(folder: Path, release: str) -> Path:
     return path
 
 
+@pytest.mark.long
 def test_the_s3_server_is_installed_once_for_its_pins(tmp_path, monkeypatch):
     monkeypatch.delenv("MOTO_SERVER_BIN", raising=False)
     monkeypatch.setenv("PIP_NO_INDEX", "1")
